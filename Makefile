@@ -1,0 +1,50 @@
+# The same commands for people and for the automatic checks. Needs python3 (3.11 or newer), venv and make.
+PYTHON ?= python3
+VENV ?= .venv
+PROMPT ?= a red ball bounces on a grass field during the day
+FILM ?= film.mp4
+BIN := $(VENV)/bin
+.PHONY: film setup test test-slow check figures bench
+
+# uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
+ifndef UV_FIND_LINKS
+export UV_FIND_LINKS := $(shell echo $${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)} | tr ' ' ',')
+endif
+UV := $(BIN)/uv pip install --python $(BIN)/python -b constraints.txt
+INSTALL := $$(test -x $(BIN)/uv && echo "$(UV)" || echo "$(BIN)/python -m pip install") -q -c constraints.txt -e
+
+film: $(VENV)/.core  # install the core, then make one film: FILM from PROMPT
+	$(BIN)/longtake generate "$(PROMPT)" -o "$(FILM)" --overwrite
+
+setup: $(VENV)/.setup  # install every extra that runs on a CPU
+
+test: setup  # the default tests: no GPU, nothing slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+test-slow: setup  # the tests over ten seconds: a clean install, long films
+	$(BIN)/pytest -m "slow and not gpu and not compile"
+
+check: setup  # style, types, the floor plan, spelling, and no folder or address of one machine
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	! git grep -nIE --untracked '(^|[^[:alnum:]_.~])/(work|root|opt)/|https?://[^ ]*/(simple|packages)/' -- . ':!LICENSE'
+
+figures: $(VENV)/.core  # every picture of the README and the model card, from the shipped weights
+	$(BIN)/python benchmarks/figures.py
+
+bench: $(VENV)/.core  # denoiser, autoencoder and a whole film on this machine: a JSON line each
+	for what in transformer autoencoder film; do $(BIN)/python benchmarks/bench_$$what.py || exit 1; done
+
+$(VENV)/.uv:  # a venv with uv inside; where python3 lacks venv, a uv on the PATH makes one; without uv, pip does it all
+	$(PYTHON) -m venv $(VENV) || uv venv --clear --seed --python $(PYTHON) $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt uv || echo "uv cannot be had here: pip installs, in more time"
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.uv pyproject.toml constraints.txt
+	$(INSTALL) . && touch $@
+
+$(VENV)/.setup: $(VENV)/.core
+	$(INSTALL) ".[train,interp,dev]" && touch $@

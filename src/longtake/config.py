@@ -1,0 +1,323 @@
+"""Every setting: frozen dataclasses, JSON in and out."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from longtake.errors import SettingError
+
+FPS = 16
+"""Native frame rate of every preset."""
+TEMPORAL_STRIDE = 4
+"""Frames an autoencoder packs into one latent frame; frame 0 stands alone."""
+MAX_SECONDS = 600.0
+"""Longest take; 10 minutes."""
+MAX_SEED = 2**64 - 1
+"""Seeds are unsigned 64-bit numbers."""
+
+MAX_PROMPT = 10_000
+"""Longest prompt in characters."""
+
+AttentionMode = Literal["linear", "block", "softmax"]
+SamplerName = Literal["dpm", "euler"]
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderConfig:
+    """Shape of the causal video autoencoder."""
+
+    latent_channels: int = 64
+    """Channels of a latent; more keep more detail and make the denoiser's task harder."""
+    patch: int = 8
+    """Pixels folded into channels before the first layer."""
+    widths: tuple[int, ...] = (112, 192, 288)
+    """Channels of each stage; each step down halves height, width and frame rate."""
+    encoder_blocks: tuple[int, ...] = (2, 2, 1)
+    """Residual blocks of each encoder stage, finest first."""
+    decoder_blocks: tuple[int, ...] = (3, 3, 2)
+    """Residual blocks of each decoder stage, finest first."""
+
+    def __post_init__(self) -> None:
+        """Check that the stages add up."""
+        if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks) == 3:
+            msg = f"an autoencoder has 3 stages, got widths {self.widths}"
+            raise SettingError(msg)
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels a latent cell covers along height and along width."""
+        return self.patch * 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """Shape of the text encoder that is trained with the denoiser."""
+
+    width: int = 192
+    """Channels of a token."""
+    depth: int = 3
+    """Transformer layers."""
+    heads: int = 6
+    """Attention heads; must divide the width."""
+    max_tokens: int = 96
+    """Longest prompt in tokens; the rest is cut and the user is told."""
+
+    def __post_init__(self) -> None:
+        """Check that heads divide the width."""
+        if self.width % self.heads:
+            msg = f"text width {self.width} is not a multiple of heads {self.heads}"
+            raise SettingError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerConfig:
+    """Shape of the denoiser."""
+
+    latent_channels: int = 64
+    """Channels of the latents it denoises."""
+    width: int = 256
+    """Channels of a video token."""
+    depth: int = 8
+    """Number of layers."""
+    heads: int = 4
+    """Attention heads; must divide the width."""
+    ffn_ratio: float = 2.5
+    """Hidden width of the Mix-FFN over the width."""
+    attention: AttentionMode = "block"
+    """`linear` (published form), `block` (softmax in a segment, linear across) or `softmax`."""
+    segment: int = 5
+    """Latent frames of a segment, the first one more (frame 0); only `block` looks at it."""
+    text_width: int = 192
+    """Channels of the text embeddings it reads."""
+    rope_theta: float = 100.0
+    """Base of the rotary angles; small grids want a small base, the public checkpoints 10,000."""
+
+    def __post_init__(self) -> None:
+        """Check that heads divide the width into even parts and the mode is known."""
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            msg = f"width {self.width} must split into {self.heads} even heads"
+            raise SettingError(msg)
+        if self.segment < 1:
+            msg = f"segment must be at least 1 latent frame, got {self.segment}"
+            raise SettingError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleConfig:
+    """How one film is made from a prompt."""
+
+    width: int = 448
+    """Frame width in pixels; a multiple of 32."""
+    height: int = 256
+    """Frame height in pixels; a multiple of 32."""
+    frames: int = 81
+    """Output frames; 16 x seconds + 1. Made as 4n + 1 (frame 0 stands alone), then trimmed."""
+    seed: int = 0
+    """Which film of the many that fit the prompt; 0 to 2^64 - 1."""
+    steps: int = 20
+    """Sampler steps; time grows in proportion."""
+    guidance: float = 4.0
+    """Classifier-free guidance scale; 1.0 turns it off and halves the cost."""
+    shift: float = 3.0
+    """Timestep shift; above 1 more steps are spent at high noise, where motion is decided."""
+    sampler: SamplerName = "dpm"
+    """`dpm` (DPM-Solver++ 2M, flow form) or `euler`."""
+
+    def __post_init__(self) -> None:
+        """Check every range, naming the nearest value that works."""
+        for name, value in (("width", self.width), ("height", self.height)):
+            if value % 32 or not 64 <= value <= 4096:
+                near = min(max(round(value / 32) * 32, 64), 4096)
+                msg = (
+                    f"{name} must be a multiple of 32 from 64 to 4096, got {value}; "
+                    f"the nearest is {near}"
+                )
+                raise SettingError(msg)
+        limit = int(MAX_SECONDS * FPS) + 1
+        if not 1 <= self.frames <= limit:
+            msg = f"frames must be 1 to {limit}, got {self.frames}; try 81 (5 seconds)"
+            raise SettingError(msg)
+        if not 0 <= self.seed <= MAX_SEED:
+            msg = (
+                f"seed must be 0 to {MAX_SEED}, got {self.seed}; "
+                f"the nearest is {min(max(self.seed, 0), MAX_SEED)}"
+            )
+            raise SettingError(msg)
+        if not 1 <= self.steps <= 1000:
+            msg = f"steps must be 1 to 1000, got {self.steps}; try 20"
+            raise SettingError(msg)
+        if not (math.isfinite(self.guidance) and 1.0 <= self.guidance <= 30.0):
+            msg = f"guidance must be 1 to 30, got {self.guidance}; try 4"
+            raise SettingError(msg)
+        if not (math.isfinite(self.shift) and 0.1 <= self.shift <= 100.0):
+            msg = f"shift must be 0.1 to 100, got {self.shift}; try 3"
+            raise SettingError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Everything but the weights that a trained model is: its `model.json`."""
+
+    autoencoder: AutoencoderConfig
+    """Shape of the autoencoder."""
+    transformer: TransformerConfig
+    """Shape of the denoiser."""
+    text: TextConfig
+    """Shape of the text encoder."""
+    words: tuple[str, ...]
+    """The vocabulary, in token order."""
+    max_frames: int = 81
+    """Longest take the model was trained for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How one training stage runs."""
+
+    steps: int = 10_000
+    """Optimiser steps of the whole run; the learning-rate curve spans them."""
+    minutes: float = 0.0
+    """If above 0, steps is set from the measured step time so that the run lasts this long."""
+    batch: int = 32
+    """Clips of a step."""
+    frames: int = 81
+    """Frames of a clip."""
+    height: int = 256
+    """Frame height in pixels."""
+    width: int = 448
+    """Frame width in pixels."""
+    optimiser: Literal["muon", "adamw"] = "muon"
+    """`muon` for hidden matrices with AdamW for the rest, or `adamw` for all."""
+    learning_rate: float = 1e-3
+    """AdamW's peak learning rate."""
+    muon_learning_rate: float = 1.5e-3
+    """Muon's peak learning rate."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of the hidden matrices."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    warmup: int = 150
+    """Steps until the peak learning rate."""
+    decay: float = 0.35
+    """Last part of the run in which the learning rate falls to 1 %."""
+    ema: float = 0.999
+    """Decay of the averaged weights that are shipped."""
+    caption_dropout: float = 0.1
+    """Share of clips trained without caption, which guidance needs."""
+    shift: float = 2.0
+    """Timestep shift of the noise levels trained on."""
+    kl: float = 2e-4
+    """Weight of the autoencoder's KL term."""
+    squared: float = 2.0
+    """Weight of the autoencoder's squared error."""
+    seed: int = 0
+    """Seed of weights, clips, captions and noise."""
+    pool: int = 1024
+    """Rendered clips kept on the device, from which batches are drawn."""
+    render_batch: int = 16
+    """Clips rendered at once."""
+    refresh_every: int = 5
+    """Steps between two renderings of fresh clips."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Arithmetic of the networks; weights and sums stay in fp32."""
+    compile: bool = True
+    """Compile the layers; slower start, faster steps."""
+    log_every: int = 50
+    """Steps between log lines."""
+    checkpoint_every: int = 2000
+    """Steps between checkpoints a killed run resumes from."""
+    preview_every: int = 0
+    """Steps between film strips of what the model makes; 0 makes none."""
+
+    def __post_init__(self) -> None:
+        """Check the counts that divide or index something."""
+        for name, value in (("steps", self.steps), ("batch", self.batch), ("pool", self.pool)):
+            if value < 1:
+                msg = f"{name} must be at least 1, got {value}"
+                raise SettingError(msg)
+        if self.pool % self.render_batch:
+            near = max(self.pool // self.render_batch, 1) * self.render_batch
+            msg = (
+                f"pool must be a multiple of render_batch {self.render_batch}, got {self.pool}; "
+                f"the nearest is {near}"
+            )
+            raise SettingError(msg)
+
+
+def frames_for(seconds: float) -> int:
+    """Frames of a take: 16 x seconds + 1, seconds rounded up to the next frame.
+
+    Raises:
+        SettingError: seconds is not a number in (0, 600].
+    """
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        near = MAX_SECONDS if seconds > MAX_SECONDS else 5
+        msg = f"seconds must be above 0 and at most {MAX_SECONDS:g}, got {seconds:g}; try {near:g}"
+        raise SettingError(msg)
+    return math.ceil(round(seconds * FPS, 6)) + 1
+
+
+def latent_frames_for(frames: int) -> int:
+    """Latent frames that hold this many frames; the last group of four may be trimmed."""
+    return math.ceil((frames - 1) / TEMPORAL_STRIDE) + 1
+
+
+def to_dict(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses above
+    """Plain JSON-ready values of a config."""
+    return asdict(config)
+
+
+def from_dict(cls: type[Config], data: Mapping[str, Any]) -> Config:
+    """Build a config from JSON values; an unknown or mistyped setting is an error.
+
+    Raises:
+        SettingError: a key the config does not have, or a value of the wrong type.
+    """
+    hints = get_type_hints(cls)
+    for key in data:
+        if key not in hints:
+            near = get_close_matches(str(key), hints, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(hints))}"
+            msg = f"unknown setting {key!r} in {cls.__name__}; {hint}"
+            raise SettingError(msg)
+    for f in fields(cls):  # pyrefly: ignore - a dataclass, as its hints were read above
+        if f.name not in data and f.default is MISSING and f.default_factory is MISSING:
+            msg = f"{cls.__name__} lacks the setting {f.name!r}; add it"
+            raise SettingError(msg)
+    values = {
+        key: _coerce(hints[key], value, f"{cls.__name__}.{key}") for key, value in data.items()
+    }
+    return cls(**values)
+
+
+def merge(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A config with some settings changed, nested configs in part; unknown keys are errors.
+
+    Raises:
+        SettingError: a key the config does not have, or a value of the wrong type.
+    """
+    data = {name: getattr(config, name) for name in get_type_hints(type(config))}
+    for key, value in changes.items():
+        nested = key in data and is_dataclass(data[key]) and isinstance(value, Mapping)
+        data[key] = merge(data[key], value) if nested else value
+    return from_dict(type(config), data)
+
+
+def _coerce(hint: Any, value: Any, name: str) -> Any:  # noqa: ANN401 - JSON in, any field out
+    """Turn a JSON value into the field's type without guessing."""
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(hint, value)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_coerce(args[0], item, name) for item in value)
+    if origin is Literal and value in args:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and value is True):
+        return value
+    msg = f"{name} cannot be {value!r}; it wants {getattr(hint, '__name__', hint)}"
+    raise SettingError(msg)
