@@ -1,0 +1,1 @@
+"""Hot operations: a plain reference for each and a faster twin where a GPU has one."""

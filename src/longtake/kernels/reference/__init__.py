@@ -1,0 +1,1 @@
+"""Every kernel in plain PyTorch: the contract."""

@@ -1,0 +1,1 @@
+"""Kernels for CUDA cards, reached through `longtake.kernels.ops` alone."""

@@ -1,0 +1,16 @@
+"""The previz world: scenes, renderer, captions, exact truth."""
+
+from longtake.world.captions import Caption, Fact, caption, vocabulary
+from longtake.world.render import render, render_ids
+from longtake.world.scene import Scenes, sample_scenes
+
+__all__ = [
+    "Caption",
+    "Fact",
+    "Scenes",
+    "caption",
+    "render",
+    "render_ids",
+    "sample_scenes",
+    "vocabulary",
+]

@@ -1,0 +1,60 @@
+"""Scenes to frames."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Int8, UInt8
+from torch import Tensor
+
+from longtake.config import FPS
+from longtake.kernels.ops import raycast
+from longtake.kernels.reference.raycast import identify
+from longtake.world.choreography import frame_times
+from longtake.world.geometry import build
+from longtake.world.scene import MAX_SUBJECTS, Scenes
+
+
+def render(
+    scenes: Scenes,
+    *,
+    frames: int = 81,
+    height: int = 256,
+    width: int = 448,
+    start_s: float | np.ndarray = 0.0,
+    fps: float = FPS,
+    device: torch.device | str = "cpu",
+    samples: int = 2,
+) -> UInt8[Tensor, "b frames height width 3"]:
+    """Film scenes.
+
+    Args:
+        scenes: What to film.
+        frames: Frames of each clip.
+        height: Pixels; the vertical field of view is the same at any size.
+        width: Pixels; a wider picture sees more to the sides.
+        start_s: Time of the first frame, one for all clips or one each.
+        fps: Frames per second.
+        device: Where to compute; a CUDA card uses the Triton kernel.
+        samples: Rays per pixel: 1, 2 or 4.
+    """
+    times = frame_times(len(scenes), frames, fps, start_s, torch.device(device))
+    scene = build(scenes, times)
+    film = raycast(scene.frame, scene.parts, scene.groups, scene.spans, height, width, samples)
+    return rearrange(film, "(b f) h w c -> b f h w c", b=len(scenes))
+
+
+def render_ids(
+    scenes: Scenes,
+    *,
+    frames: int = 81,
+    height: int = 64,
+    width: int = 112,
+    start_s: float | np.ndarray = 0.0,
+    fps: float = FPS,
+) -> Int8[Tensor, "b frames height width"]:
+    """Which subject each pixel shows, -1 for none; on the CPU."""
+    times = frame_times(len(scenes), frames, fps, start_s, torch.device("cpu"))
+    scene = build(scenes, times)
+    groups = identify(scene.frame, scene.parts, scene.groups, scene.spans, height, width)
+    subjects = torch.where(groups < MAX_SUBJECTS, groups, torch.full_like(groups, -1))
+    return rearrange(subjects, "(b f) h w -> b f h w", b=len(scenes))

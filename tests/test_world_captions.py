@@ -1,0 +1,169 @@
+"""Captions say only what is true, in words of the vocabulary."""
+
+import random
+import re
+
+import numpy as np
+import pytest
+
+from longtake.world.captions import Caption, Fact, caption, phrases, vocabulary, words_of
+from longtake.world.cast import COLOURS, KINDS, MOTIONS, SIZES
+from longtake.world.scene import SLOTS, Scenes, Subject, sample_scenes, scene_of
+from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS
+
+NUM = 3000
+FIRST_WORDS = """
+red orange yellow green cyan blue purple pink sphere ball orb cube box cylinder barrel cone
+pyramid ring figure person car tree small medium large grass meadow field sand desert beach snow
+asphalt road street checkerboard stands still moves left to right rolls slides travels drives
+walks heads rightward leftward comes toward away from camera circles bounces spins day daylight
+noon sunset dusk night static locked-off does not move pans dollies in out trucks orbits cranes
+up
+"""
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return sample_scenes(NUM, np.random.default_rng(8))
+
+
+def said(scenes: Scenes, wording: str) -> list[Caption]:
+    rng = random.Random(1)
+    return [caption(scenes, i, rng, wording) for i in range(len(scenes))]
+
+
+@pytest.fixture(scope="module")
+def captions(scenes) -> list[Caption]:
+    return said(scenes, "any")
+
+
+def true_facts(scenes: Scenes, i: int) -> set[Fact]:
+    facts = {
+        Fact(None, "ground", GROUNDS[scenes.ground[i]].name),
+        Fact(None, "light", LIGHTS[scenes.light[i]].name),
+        Fact(None, "camera", CAMERAS[scenes.camera[i]].name),
+    }
+    for s in range(scenes.num_subjects[i]):
+        facts |= {
+            Fact(s, "kind", KINDS[scenes.kind[i, s]].name),
+            Fact(s, "colour", COLOURS[scenes.colour[i, s]].name),
+            Fact(s, "size", SIZES[scenes.size[i, s]].name),
+            Fact(s, "motion", MOTIONS[scenes.motion[i, s]].name),
+            Fact(s, "slot", SLOTS[scenes.slot[i, s]]),
+        }
+    return facts
+
+
+def matches(phrase: str, text: str) -> bool:
+    pattern = re.escape(phrase).replace(re.escape("{it}"), r"(it|the \w+)")
+    return re.search(rf"\b{pattern}\b", text.lower()) is not None
+
+
+def test_captions_state_only_true_facts(scenes, captions):
+    for i, told in enumerate(captions):
+        assert set(told.facts) <= true_facts(scenes, i), told
+
+
+def test_every_stated_fact_can_be_read_from_the_text(captions):
+    for told in captions:
+        for fact in told.facts:
+            assert any(matches(p, told.text) for p in phrases(fact.attribute, fact.value)), told
+
+
+def test_no_colour_or_kind_is_named_that_is_not_stated(captions):
+    for told in captions:
+        words = set(words_of(told.text))
+        for attribute, table in (("colour", COLOURS), ("kind", KINDS)):
+            stated = {fact.value for fact in told.facts if fact.attribute == attribute}
+            for entry in table:
+                if entry.name not in stated:
+                    assert not words & set(phrases(attribute, entry.name)), told
+
+
+def test_only_defaults_go_unsaid(scenes, captions):
+    for i, told in enumerate(captions):
+        unsaid = true_facts(scenes, i) - set(told.facts)
+        for fact in unsaid:
+            assert fact.attribute in {"size", "slot", "light", "camera", "motion"}, told
+            if fact.attribute in {"light", "camera", "motion"}:
+                assert fact.value in {"day", "static", "still"}, told
+
+
+@pytest.mark.parametrize(("light", "camera"), [("day", "static"), ("night", "orbit")])
+def test_daylight_and_a_static_camera_are_sometimes_left_out_and_nothing_else(light, camera):
+    scene = scene_of([Subject(kind="cube", colour="red")], light=light, camera=camera)
+    rng = random.Random(0)
+    stated = [{fact.attribute for fact in caption(scene, 0, rng).facts} for _ in range(60)]
+    for attribute in ("light", "camera"):
+        assert any(attribute in facts for facts in stated)
+        assert all(attribute in facts for facts in stated) == (light == "night")
+
+
+def test_the_vocabulary_covers_every_caption(captions):
+    known = set(vocabulary())
+    for told in captions:
+        assert set(words_of(told.text)) <= known, told
+
+
+def test_the_vocabulary_is_sorted_lower_case_and_holds_the_first_words():
+    words = vocabulary()
+    assert list(words) == sorted(set(words))
+    assert all(word == word.lower() for word in words)
+    assert set(FIRST_WORDS.split()) <= set(words)
+
+
+def test_training_captions_use_the_whole_vocabulary_so_held_out_wording_has_no_new_words():
+    scenes = sample_scenes(8000, np.random.default_rng(2))
+    used = {word for told in said(scenes, "train") for word in words_of(told.text)}
+    assert used == set(vocabulary())
+
+
+def test_held_out_wording_is_never_heard_in_training(scenes):
+    heard = [told.text.lower() for told in said(scenes, "train")]
+    for phrase in ("the shot rises", "on a field of snow", "the camera dollies forward"):
+        assert not any(phrase in text for text in heard)
+
+
+def test_held_out_captions_differ_from_all_training_captions(scenes):
+    few = scenes.select(slice(0, 200))
+    rng = random.Random(3)
+    for i in range(len(few)):
+        trained = {caption(few, i, rng).text.lower() for _ in range(20)}
+        assert caption(few, i, rng, "held_out").text.lower() not in trained
+
+
+def test_a_camera_follows_only_what_moves_its_way():
+    subject = Subject(kind="car", colour="red", motion="left_to_right")
+    rng = random.Random(0)
+
+    def texts(camera: str) -> str:
+        scene = scene_of([subject], camera=camera)
+        return " ".join(caption(scene, 0, rng).text.lower() for _ in range(80))
+
+    assert "pans with it" in texts("pan_right")
+    assert "follows it" in texts("pan_right")
+    assert "trucks with it" in texts("truck_right")
+    for camera in ("pan_left", "truck_left", "orbit"):
+        assert " it" not in re.sub(r" it\w", "", texts(camera))
+
+
+def test_articles_fit_the_next_word(captions):
+    for told in captions:
+        for article, word in re.findall(r"\b(an?) (\w+)", told.text.lower()):
+            assert (article == "an") == (word[0] in "aeiou"), told.text
+
+
+def test_the_same_generator_says_the_same(scenes):
+    assert caption(scenes, 5, random.Random(4)) == caption(scenes, 5, random.Random(4))
+
+
+def test_noise_misspells_few_words_and_keeps_the_facts(scenes):
+    changed = words = 0
+    for i in range(1000):
+        clean = caption(scenes, i, random.Random(i))
+        noisy = caption(scenes, i, random.Random(i), noise=True)
+        assert clean.facts == noisy.facts
+        pairs = list(zip(clean.text.split(), noisy.text.split(), strict=True))
+        changed += sum(a != b for a, b in pairs)
+        words += len(pairs)
+    assert 0.002 < changed / words < 0.03
