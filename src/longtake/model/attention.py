@@ -1,0 +1,83 @@
+"""Self-attention in three modes and cross-attention to the text."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from longtake.config import AttentionMode
+from longtake.kernels import ops
+from longtake.model.embeddings import Rotary
+
+
+class SelfAttention(nn.Module):
+    """Video tokens look at each other.
+
+    RMSNorm of queries and keys runs over the full width, before the split into heads; the
+    attention modes are the operations of the same names in `kernels/reference/attention.py`.
+
+    Source: SANA-Video (arXiv 2509.24695), section 3.2; `block` follows docs/article.md.
+    """
+
+    def __init__(self, width: int, heads: int, mode: AttentionMode) -> None:
+        """Make the projections; `block` adds one gate a head."""
+        super().__init__()
+        self.heads, self.mode = heads, mode
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.norm_q = nn.Parameter(torch.ones(width))
+        self.norm_k = nn.Parameter(torch.ones(width))
+        self.out = nn.Linear(width, width)
+        if mode == "block":
+            self.gate = nn.Parameter(torch.zeros(heads))
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], rotary: Rotary, segments: tuple[int, ...]
+    ) -> Float[Tensor, "b n d"]:
+        """Mix the tokens; segments are token counts that only `block` looks at."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k = ops.rms_norm(q, self.norm_q, 1e-5), ops.rms_norm(k, self.norm_k, 1e-5)
+        q, k, v = (
+            rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
+        )
+        match self.mode:
+            case "linear":
+                y = ops.linear_attention(q, k, v, rotary.cos, rotary.sin)
+            case "softmax":
+                y = ops.softmax_attention(q, k, v, rotary.cos, rotary.sin)
+            case "block":
+                gate = torch.sigmoid(self.gate)
+                y = ops.block_attention(q, k, v, rotary.cos, rotary.sin, gate, segments)
+            case _:
+                msg = f"unknown attention mode {self.mode}"
+                raise AssertionError(msg)
+        return self.out(rearrange(y, "b heads n k -> b n (heads k)"))
+
+
+class CrossAttention(nn.Module):
+    """Video tokens look at the text, with softmax; padding is masked out."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Make the projections; the text already has the model's width."""
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.norm_q = nn.Parameter(torch.ones(width))
+        self.norm_k = nn.Parameter(torch.ones(width))
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        text: Float[Tensor, "b m d"],
+        mask: Bool[Tensor, "b m"],
+    ) -> Float[Tensor, "b n d"]:
+        """Read from the text tokens where mask is true."""
+        k, v = self.kv(text).chunk(2, dim=-1)
+        q, k = ops.rms_norm(self.q(x), self.norm_q, 1e-6), ops.rms_norm(k, self.norm_k, 1e-6)
+        q, k, v = (
+            rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return self.out(rearrange(y, "b heads n k -> b n (heads k)"))

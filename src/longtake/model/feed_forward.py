@@ -1,0 +1,55 @@
+"""Gated convolution with temporal mixing (Mix-FFN)."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class TemporalConv(nn.Module):
+    """Dense convolution over time, kernel 3, zero padding, no bias, zero at the start.
+
+    Zero weights make the fresh model an image model that learns to look at its neighbours.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Make the three taps."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, width, 3))
+
+    def forward(self, x: Float[Tensor, "b t s d"]) -> Float[Tensor, "b t s d"]:
+        """Mix each position with the same position one latent frame before and after."""
+        frames = x.shape[1]
+        padded = F.pad(x, (0, 0, 0, 0, 1, 1))
+        taps = torch.cat([padded[:, i : i + frames] for i in range(3)], dim=-1)
+        return F.linear(taps, rearrange(self.weight, "o i taps -> o (taps i)").to(x.dtype))
+
+
+class MixFeedForward(nn.Module):
+    """Expand, look around in space, gate, contract, look around in time.
+
+    u = silu(W_up x); a, b = split(depthwise_3x3(u)); y = W_down (a * silu(b)); y + temporal(y).
+
+    Source: SANA-Video (arXiv 2509.24695), section 3.2; SANA (arXiv 2410.10629), section 2.2.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """Make the convolutions."""
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden)
+        self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.temporal = TemporalConv(width)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], grid: tuple[int, int, int]
+    ) -> Float[Tensor, "b n d"]:
+        """Transform the tokens of a (time, height, width) grid."""
+        t, h, w = grid
+        u = F.silu(self.up(x))
+        u = rearrange(u, "b (t h w) c -> (b t) c h w", t=t, h=h, w=w)
+        u = rearrange(self.depthwise(u), "(b t) c h w -> b t (h w) c", t=t)
+        a, b = u.chunk(2, dim=-1)
+        y = self.down(a * F.silu(b))
+        return rearrange(y + self.temporal(y), "b t s d -> b (t s) d")

@@ -1,0 +1,125 @@
+"""Patchify, blocks, unpatchify: noisy latents, sigma and text to velocity."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from longtake.config import TransformerConfig
+from longtake.kernels import ops
+from longtake.model.attention import CrossAttention, SelfAttention
+from longtake.model.embeddings import NoiseLevelEmbedding, Rotary, rotary_3d
+from longtake.model.feed_forward import MixFeedForward
+
+
+class Block(nn.Module):
+    """One layer: self-attention, text, Mix-FFN; the first and last shifted, scaled and gated.
+
+    Cross-attention reads the raw stream, with no norm before it and no gate after it.
+
+    Source: SANA-Video (arXiv 2509.24695), figure 2; adaLN-single: PixArt-alpha (arXiv 2310.00426).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Make the parts; the table is this layer's own offset to the shared modulation."""
+        super().__init__()
+        width = config.width
+        self.table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.self_attention = SelfAttention(width, config.heads, config.attention)
+        self.cross_attention = CrossAttention(width, config.heads)
+        self.feed_forward = MixFeedForward(width, round(width * config.ffn_ratio))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        modulation: Float[Tensor, "b t 6 d"],
+        text: Float[Tensor, "b m d"],
+        mask: Bool[Tensor, "b m"],
+        rotary: Rotary,
+        grid: tuple[int, int, int],
+        segments: tuple[int, ...],
+    ) -> Float[Tensor, "b n d"]:
+        """Update the tokens of a (time, height, width) grid."""
+        table = (modulation + self.table).to(x.dtype)
+        tokens = repeat(table, "b t six d -> six b (t s) d", s=grid[1] * grid[2])
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = tokens.unbind(0)
+        y = _norm(x) * (1 + scale_a) + shift_a
+        x = x + gate_a * self.self_attention(y, rotary, segments)
+        x = x + self.cross_attention(x, text, mask)
+        y = _norm(x) * (1 + scale_f) + shift_f
+        return x + gate_f * self.feed_forward(y, grid)
+
+
+class Transformer(nn.Module):
+    """The linear diffusion transformer.
+
+    Source: SANA-Video (arXiv 2509.24695), section 3.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Build the network with fresh weights; the head starts at zero velocity."""
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.embed = nn.Linear(config.latent_channels, width)
+        self.noise_level = NoiseLevelEmbedding(width)
+        self.text_in = nn.Linear(config.text_width, width)
+        self.text_out = nn.Linear(width, width)
+        self.text_norm = nn.Parameter(torch.ones(width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.head_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.head = nn.Linear(width, config.latent_channels)
+        self.apply(_initialise)
+        for layer in (self.noise_level.hidden, self.noise_level.out, self.noise_level.modulation):
+            nn.init.normal_(layer.weight, std=0.02)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b t"],
+        text: Float[Tensor, "b m e"],
+        mask: Bool[Tensor, "b m"],
+    ) -> Float[Tensor, "b c t h w"]:
+        """Velocity (noise - clean) of noisy latents, each latent frame at its own sigma.
+
+        Args:
+            latents: Noisy latents.
+            sigma: Noise level of each latent frame, in [0, 1].
+            text: Embeddings from the text encoder.
+            mask: True where a text token is real.
+        """
+        t, h, w = grid = latents.shape[2], latents.shape[3], latents.shape[4]
+        dtype = self.embed.weight.dtype
+        x = self.embed(rearrange(latents, "b c t h w -> b (t h w) c").to(dtype))
+        embedding, modulation = self.noise_level(sigma)
+        text = self.text_out(F.gelu(self.text_in(text.to(dtype)), approximate="tanh"))
+        text = ops.rms_norm(text, self.text_norm, 1e-5)
+        head_size = self.config.width // self.config.heads
+        rotary = rotary_3d(grid, head_size, self.config.rope_theta, latents.device)
+        segments = segments_of(t, self.config.segment, h * w)
+        for block in self.blocks:
+            x = block(x, modulation, text, mask, rotary, grid, segments)
+        shift, scale = (self.head_table + embedding[:, :, None]).to(x.dtype).unbind(2)
+        x = rearrange(x, "b (t s) d -> b t s d", t=t)
+        x = self.head(_norm(x) * (1 + scale[:, :, None]) + shift[:, :, None])
+        return rearrange(x, "b t (h w) c -> b c t h w", h=h, w=w)
+
+
+def segments_of(latent_frames: int, segment: int, tokens_per_frame: int) -> tuple[int, ...]:
+    """Tokens of each segment on the fixed grid: 1 + segment latent frames, then segment each."""
+    ends = [*range(1 + segment, latent_frames, segment), latent_frames]
+    starts = [0, *ends[:-1]]
+    return tuple((b - a) * tokens_per_frame for a, b in zip(starts, ends, strict=True))
+
+
+def _norm(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6).to(x.dtype)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

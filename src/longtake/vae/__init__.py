@@ -1,0 +1,5 @@
+"""Latents to pixels and back."""
+
+from longtake.vae.autoencoder import Autoencoder
+
+__all__ = ["Autoencoder"]
