@@ -1,0 +1,1 @@
+"""The commands a user types; thin, one file per verb."""

@@ -1,0 +1,97 @@
+"""The app: its verbs, and its parser's complaints in our words."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Literal, get_args, get_origin
+
+from cyclopts import App
+from cyclopts.exceptions import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from longtake import __version__
+from longtake.cli.generate import generate
+from longtake.cli.prompt import STDIN
+from longtake.errors import SettingError
+
+app = App(
+    name="longtake",
+    help="One prompt, one take: makes a film from a sentence.",
+    version=f"longtake {__version__}",
+    help_format="plaintext",
+)
+# Named here, or its usage line would show how Python was started.
+app.command(App(name="generate", default_command=generate))
+
+_WANTED = {"int": "a whole number", "float": "a number"}
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Parse the arguments and run the verb.
+
+    Raises:
+        SettingError: arguments that do not parse.
+        LongtakeError: whatever the verb raises.
+    """
+    # The parser takes a lone dash for an option; the mark cannot stand in a real argument.
+    tokens = [STDIN if token == "-" else token for token in arguments]
+    try:
+        command, bound, _ = app.parse_args(tokens, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        raise SettingError(_explain(error).replace(STDIN, "-")) from error
+    command(*bound.args, **bound.kwargs)
+
+
+def _explain(error: CycloptsError) -> str:
+    """One line that says what, what was given, and the nearest fix."""
+    text = " ".join(str(error).split()).rstrip(".")
+    match error:
+        case UnknownOptionError():
+            text = _unknown_option(error)
+        case CoercionError(token=token, argument=argument) if token and argument:
+            text = _bad_value(argument.name, token.value, error.target_type) or text
+        case MissingArgumentError(argument=argument) if argument:
+            text = _missing(argument.name)
+        case UnusedCliTokensError(unused_tokens=[first, *_]):
+            text = f"one prompt makes one film, got {first!r} as well; put the prompt in quotes"
+        case UnknownCommandError(unused_tokens=[first, *_]):
+            verbs = [name for name in app if not name.startswith("-")]
+            text = f"unknown verb {first!r}; {_nearest(first, [*verbs, '--help', '--version'])}"
+        case RepeatArgumentError(token=token) if token:
+            text = f"{token.keyword} is given twice; give it once"
+    return text[:1].lower() + text[1:]
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    given = error.token.keyword or error.token.value
+    _, _, guess = str(error).partition("Did you mean ")
+    near = f"did you mean {guess.rstrip('?')}?" if guess else "longtake generate --help lists them"
+    after_dashes = "" if given.startswith("--") else " (a prompt that starts with - goes after --)"
+    return f"unknown option {given!r}; {near}{after_dashes}"
+
+
+def _bad_value(name: str, given: str, wanted: object) -> str | None:
+    if get_origin(wanted) is Literal:
+        choices = get_args(wanted)
+        return f"{name} is one of {', '.join(choices)}, got {given!r}; {_nearest(given, choices)}"
+    for hint, kind in _WANTED.items():
+        if hint in str(wanted):
+            return f"{name} wants {kind}, got {given!r}"
+    return None
+
+
+def _nearest(given: str, choices: Iterable[str]) -> str:
+    near = get_close_matches(given, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"try {next(iter(choices))}"
+
+
+def _missing(name: str) -> str:
+    if name.startswith("-"):
+        return f"{name} wants a value; write one that starts with - as {name}=VALUE"
+    return 'the prompt is missing; try: longtake generate "a red ball bounces on grass"'

@@ -1,0 +1,103 @@
+"""The edge of the process: arguments in, one exit code out, one line for every error."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import NoReturn
+
+from longtake.cli.interrupts import listen, stopped
+from longtake.errors import LongtakeError
+
+DONE, FAILED, CANNOT, STOPPED = 0, 1, 3, 130
+"""Exit codes beside 2, a user's mistake, which the errors bring along."""
+TRACEBACK = "LONGTAKE_TRACEBACK"
+"""Environment variable that shows where an unexpected error came from."""
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and leave."""
+    _fill_closed_streams()
+    listen()
+    code = run(sys.argv[1:])
+    _abandon_stdout_if_broken()
+    if code == STOPPED:
+        # Python would trade the code for a signal if the interrupt fell into certain places.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; nothing is raised."""
+    try:
+        # Inside, so that Ctrl-C while loading is as quiet as later.
+        from longtake.cli.app import dispatch
+
+        if isinstance(sys.stdout, TextIOWrapper):
+            # A file name that is no text must not end the run.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        dispatch(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except LongtakeError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _stopped()
+    except BrokenPipeError:
+        # The reader of our report has left; what was asked for is done.
+        return DONE
+    except MemoryError:
+        return _fail("not enough memory; try fewer --seconds or a smaller --size", CANNOT)
+    except Exception as error:  # noqa: BLE001 - the process edge
+        return _stopped() if stopped() else _unexpected(error)
+    return DONE
+
+
+def _stopped() -> int:
+    _say("stopped; nothing was written")
+    return STOPPED
+
+
+def _fail(message: str, code: int) -> int:
+    _say(f"error: {message}")
+    return code
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    first = next(iter(str(error).splitlines()), "")
+    hint = f"this is a fault in Longtake; {TRACEBACK}=1 shows where"
+    return _fail(f"unexpected {type(error).__name__}: {first[:200]}; {hint}", FAILED)
+
+
+def _say(line: str) -> None:
+    """Write one line to stderr, with nothing in it that could steer a terminal."""
+    if sys.stderr is None:
+        return
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _fill_closed_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed.
+
+    Else the film would be opened under a closed stream's number and take up what is printed.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _abandon_stdout_if_broken() -> None:
+    """Keep Python from complaining at exit about a reader that has left."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

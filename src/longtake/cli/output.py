@@ -1,0 +1,54 @@
+"""Where a film goes: everything that could be in the way, found before any work."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtake.errors import OutputError
+from longtake.storage import check_writable, output_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The files one film makes."""
+
+    film: Path
+    sheet: Path | None
+    """Contact sheet; None if none is wanted."""
+
+
+def check_output(film: Path, *, sheet: bool, overwrite: bool) -> Output:
+    """Prove that the film and its contact sheet can be written.
+
+    Args:
+        film: Where the mp4 goes.
+        sheet: Whether a PNG of the same name goes beside it.
+        overwrite: Whether existing files may be replaced.
+
+    Raises:
+        OutputError: no mp4, a folder, missing, not writable, or there already.
+    """
+    with output_errors(film):
+        if film.is_dir():
+            msg = f"the output {film} is a folder; try {film / 'film.mp4'}"
+            raise OutputError(msg)
+    if film.suffix.lower() != ".mp4":
+        msg = f"the output must end in .mp4, got {film.name}; try {film.with_suffix('.mp4')}"
+        raise OutputError(msg)
+    check_writable(film)
+    output = Output(film, film.with_suffix(".png") if sheet else None)
+    _check_free(film, "", overwrite=overwrite)
+    if output.sheet is not None:
+        _check_free(output.sheet, ", the contact sheet,", overwrite=overwrite)
+    return output
+
+
+def _check_free(path: Path, what: str, *, overwrite: bool) -> None:
+    if path.is_dir():
+        msg = f"{path}{what} is a folder; choose another name with -o"
+        raise OutputError(msg)
+    # lexists: a link that leads nowhere is still someone's.
+    if not overwrite and os.path.lexists(path):
+        fix = ", add --no-sheet" if what else ""
+        msg = f"{path}{what} exists already; add --overwrite{fix} or choose another name with -o"
+        raise OutputError(msg)

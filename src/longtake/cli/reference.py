@@ -1,0 +1,30 @@
+"""The reference page of the command line, made from the app itself.
+
+python -m longtake.cli.reference > docs/reference/cli.md
+"""
+
+from longtake.cli.app import app
+
+_FOOT = """
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | a fault in Longtake; `LONGTAKE_TRACEBACK=1` shows where |
+| 2 | something asked for cannot be done; the message names the fix |
+| 3 | this machine cannot do it: memory, precision, a missing device |
+| 130 | stopped with Ctrl-C; nothing was written |
+
+Results go to stdout, progress and errors to stderr. `NO_COLOR` is respected. A film is whole or
+absent: it is written under a temporary name and renamed when it is finished.
+"""
+
+
+def reference() -> str:
+    """The page as Markdown."""
+    return app.generate_docs().rstrip() + "\n" + _FOOT
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,277 @@
+"""THE PATH: a prompt becomes tokens, noise becomes latents, latents become frames."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from longtake import flow
+from longtake.checkpoints import content_hash, load_tensors, read_json
+from longtake.config import (
+    FPS,
+    MAX_PROMPT,
+    ModelConfig,
+    SampleConfig,
+    frames_for,
+    from_dict,
+    latent_frames_for,
+)
+from longtake.errors import CannotHere, PromptError, SettingError
+from longtake.guidance import classifier_free
+from longtake.model import Transformer
+from longtake.presets import MODEL_FILE, PARTS, Preset, find
+from longtake.samplers import sampler_of
+from longtake.text import Reading, TextEncoder, Tokenizer
+from longtake.text.tokenizer import NULL, PAD
+from longtake.vae import Autoencoder
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+DECODE_CHUNK = 5
+"""Latent frames decoded at once; memory grows with it, speed hardly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage is."""
+
+    stage: Literal["text", "denoise", "decode"]
+    step: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know about how the prompt or a setting was taken."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The next frames of the film."""
+
+    pixels: UInt8[Tensor, "frames height width 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A finished film."""
+
+    frames: UInt8[Tensor, "frames height width 3"]
+    fps: int
+    prompt: str
+    settings: SampleConfig
+    notices: tuple[str, ...]
+
+
+Event = Progress | Notice | Frames
+
+
+class Pipeline:
+    """A loaded model: prompts in, films out."""
+
+    def __init__(self, *, name: str, model_hash: str, config: ModelConfig, parts: "Parts") -> None:
+        """Take ready parts; `load` builds them."""
+        self.name, self.model_hash, self.config = name, model_hash, config
+        self.text, self.transformer, self.autoencoder = parts
+        self.tokenizer = Tokenizer(config.words, config.text.max_tokens)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.transformer.head_table.device
+
+    def stream(self, prompt: str, settings: SampleConfig) -> Iterator[Event]:
+        """Make a film and yield progress and notices, then frames in order.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a film longer than the model makes.
+        """
+        reading = self._read(prompt, settings)
+        yield from (Notice(text) for text in _notices(reading))
+        yield Progress("text", 0, 1)
+        with torch.inference_mode():
+            condition = self._encode(reading)
+            yield Progress("text", 1, 1)
+            latents = self._start(settings)
+            sampler = sampler_of(settings.sampler)
+            sigmas = flow.schedule(settings.steps, settings.shift)
+            velocity = _Guided(self.transformer, condition, settings.guidance)
+            for step, x in enumerate(sampler(velocity, latents, sigmas), start=1):
+                latents = x
+                yield Progress("denoise", step, settings.steps)
+            yield from self._decode(latents, settings.frames)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        seconds: float | None = None,
+        seed: int | None = None,
+        settings: SampleConfig | None = None,
+    ) -> Film:
+        """Make a film and return it whole; seconds and seed override the settings.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a setting out of range.
+        """
+        settings = settings or SampleConfig()
+        if seconds is not None:
+            settings = replace(settings, frames=frames_for(seconds))
+        if seed is not None:
+            settings = replace(settings, seed=seed)
+        pixels: list[Tensor] = []
+        notices: list[str] = []
+        for event in self.stream(prompt, settings):
+            match event:
+                case Frames():
+                    pixels.append(event.pixels)
+                case Notice():
+                    notices.append(event.text)
+                case Progress():
+                    pass
+        return Film(torch.cat(pixels), FPS, prompt, settings, tuple(notices))
+
+    def _read(self, prompt: str, settings: SampleConfig) -> Reading:
+        if not prompt.strip():
+            msg = 'the prompt is empty; say what to show, e.g. "a red ball bounces"'
+            raise PromptError(msg)
+        if len(prompt) > MAX_PROMPT:
+            msg = f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT:,}"
+            raise PromptError(msg)
+        if settings.frames > self.config.max_frames:
+            longest = (self.config.max_frames - 1) / FPS
+            msg = (
+                f"{self.name} makes films of up to {longest:g} seconds "
+                f"({self.config.max_frames} frames), got {settings.frames} frames; "
+                f"try --seconds {longest:g}"
+            )
+            raise SettingError(msg)
+        return self.tokenizer.read(prompt)
+
+    def _encode(self, reading: Reading) -> tuple[Tensor, Tensor]:
+        """Embeddings and masks of the prompt and of no prompt, in this order."""
+        length = len(reading.tokens)
+        rows = [reading.tokens, (NULL,) + (PAD,) * (length - 1)]
+        return self.text(torch.tensor(rows, device=self.device))
+
+    def _start(self, settings: SampleConfig) -> Float[Tensor, "1 c t h w"]:
+        stride = self.config.autoencoder.spatial_stride
+        shape = (
+            self.config.transformer.latent_channels,
+            settings.height // stride,
+            settings.width // stride,
+        )
+        latent_frames = range(latent_frames_for(settings.frames))
+        return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
+
+    def _decode(self, latents: Float[Tensor, "1 c t h w"], frames: int) -> Iterator[Event]:
+        left = frames
+        yield Progress("decode", 0, frames)
+        for part in self.autoencoder.decode_stream(latents, DECODE_CHUNK):
+            pixels = to_bytes(part[0, :left])
+            left -= len(pixels)
+            yield Frames(pixels.cpu())
+            yield Progress("decode", frames - left, frames)
+
+
+Parts = tuple[TextEncoder, Transformer, Autoencoder]
+
+
+@dataclass(frozen=True, slots=True)
+class _Guided:
+    """The denoiser as a sampler sees it: latents and sigma to one velocity."""
+
+    transformer: Transformer
+    condition: tuple[Tensor, Tensor]
+    scale: float
+
+    def __call__(self, x: Float[Tensor, "1 c t h w"], sigma: float) -> Float[Tensor, "1 c t h w"]:
+        text, mask = self.condition
+        copies = 1 if self.scale == 1.0 else 2
+        levels = torch.full((copies, x.shape[2]), sigma, device=x.device)
+        batch = x.expand(copies, -1, -1, -1, -1)
+        predicted = self.transformer(batch, levels, text[:copies], mask[:copies]).float()
+        if copies == 1:
+            return predicted
+        return classifier_free(predicted[:1], predicted[1:], self.scale)
+
+
+def load(
+    name: str = "previz", *, device: Device = "auto", precision: Precision = "auto"
+) -> Pipeline:
+    """Load a model by preset name or folder.
+
+    Args:
+        name: A preset, or a folder with a model.json.
+        device: `auto` takes CUDA if there is one.
+        precision: `auto` takes bf16 where the processor has it.
+
+    Raises:
+        ModelError: no such model.
+        WeightsError: damaged or foreign weights.
+        CannotHere: no CUDA device although one was asked for.
+    """
+    preset = find(name)
+    target = _device(device)
+    dtype = _dtype(precision, target)
+    config = from_dict(ModelConfig, read_json(preset.folder / MODEL_FILE))
+    parts = build(config)
+    for part_name, part in zip(PARTS, (parts[2], parts[1], parts[0]), strict=True):
+        _fill(part, preset, part_name)
+        part.to(target, dtype).eval().requires_grad_(False)
+    return Pipeline(
+        name=preset.name, model_hash=content_hash(preset.folder), config=config, parts=parts
+    )
+
+
+def build(config: ModelConfig) -> Parts:
+    """The three networks with fresh weights."""
+    vocabulary = Tokenizer(config.words, config.text.max_tokens).size
+    return (
+        TextEncoder(config.text, vocabulary),
+        Transformer(config.transformer),
+        Autoencoder(config.autoencoder),
+    )
+
+
+def to_bytes(frames: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
+    """[-1, 1] to bytes, rounded once."""
+    return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def _fill(part: nn.Module, preset: Preset, name: str) -> None:
+    expected = {key: tuple(value.shape) for key, value in part.state_dict().items()}
+    part.load_state_dict(load_tensors(preset.folder / f"{name}.safetensors", expected))
+
+
+def _device(asked: Device) -> torch.device:
+    if asked == "cuda" and not torch.cuda.is_available():
+        msg = "no CUDA device here; use --device cpu"
+        raise CannotHere(msg)
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(asked)
+
+
+def _dtype(asked: Precision, device: torch.device) -> torch.dtype:
+    if asked == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if asked == "bf16" else torch.float32
+
+
+def _notices(reading: Reading) -> Iterator[str]:
+    if reading.unknown:
+        yield f"the model does not know: {', '.join(reading.unknown)}"
+    if reading.replaced:
+        pairs = ", ".join(f"{word!r} as {known!r}" for word, known in reading.replaced)
+        yield f"read {pairs}"
+    if reading.cut:
+        yield f"the prompt is too long for the model; its last {reading.cut} words were left out"

@@ -1,0 +1,1 @@
+"""Full training runs as Python functions."""

@@ -1,0 +1,325 @@
+"""From nothing to the embedded model: autoencoder first, then text encoder and denoiser."""
+
+import json
+import logging
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from longtake import flow
+from longtake.checkpoints import load_tensors, save_tensors
+from longtake.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    SampleConfig,
+    TextConfig,
+    TrainConfig,
+    TransformerConfig,
+    to_dict,
+)
+from longtake.media.sheet import film_strips
+from longtake.model import Transformer
+from longtake.pipeline import Parts, Pipeline, build, to_bytes
+from longtake.presets import MODEL_FILE
+from longtake.text import TextEncoder, Tokenizer
+from longtake.text.tokenizer import NULL, PAD, split
+from longtake.train.data import Batch, latent_ring, pixel_ring, to_signed
+from longtake.train.loop import Loss, Stage, Trainer
+from longtake.train.losses import autoencoder_loss, flow_loss, psnr
+from longtake.vae import Autoencoder
+from longtake.vae.autoencoder import StreamCache
+from longtake.vae.layers import Residual
+from longtake.world import caption, render, sample_scenes, vocabulary
+
+logger = logging.getLogger("longtake.train")
+HELD_OUT_SEED = 777
+"""Scenes of this seed are only looked at, never trained on."""
+
+
+def world_words() -> tuple[str, ...]:
+    """Every word the world's captions can say, as the tokenizer splits them, and the comma."""
+    return tuple(sorted({word for entry in vocabulary() for word in split(entry)} | {","}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrevizRecipe:
+    """The settings of both stages and the shapes of the networks."""
+
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(
+            autoencoder=AutoencoderConfig(),
+            transformer=TransformerConfig(),
+            text=TextConfig(),
+            words=world_words(),
+        )
+    )
+    """Shapes; the vocabulary is the world's."""
+    autoencoder: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=16_000,
+            batch=12,
+            frames=17,
+            learning_rate=6e-4,
+            muon_learning_rate=6e-4,
+            ema=0.998,
+            pool=1024,
+            refresh_every=10,
+        )
+    )
+    """First stage."""
+    transformer: TrainConfig = field(
+        default_factory=lambda: TrainConfig(steps=16_000, batch=32, pool=8192, seed=1)
+    )
+    """Second stage."""
+    held_out: int = 32
+    """Held-out clips that statistics and scores are measured on."""
+
+
+def train_autoencoder(
+    recipe: PrevizRecipe, folder: Path, device: torch.device, start: Path | None = None
+) -> Autoencoder:
+    """First stage: pixels to latents and back; leaves `autoencoder.safetensors` in the folder.
+
+    Args:
+        recipe: Settings.
+        folder: Where the weights, the log and the pictures go.
+        device: Where to train.
+        start: Weights to go on from, with a fresh optimiser.
+    """
+    config = recipe.autoencoder
+    torch.manual_seed(config.seed)
+    model = Autoencoder(recipe.model.autoencoder).to(device)
+    if start is not None:
+        fill(model, start / "autoencoder.safetensors")
+    if config.compile:
+        _compile_residuals(model)
+    score = torch.compile(autoencoder_loss, dynamic=False) if config.compile else autoencoder_loss
+
+    def loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        target = to_signed(batch[0])
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            mean, log_variance = model.moments(target, StreamCache())
+            noise = torch.randn(mean.shape, generator=generator, device=device)
+            predicted = model.reconstruct(mean + (0.5 * log_variance).exp() * noise, StreamCache())
+        total, squared = score(
+            target,
+            predicted,
+            mean,
+            log_variance,
+            kl_weight=config.kl,
+            squared_weight=config.squared,
+        )
+        return total, -10 * torch.log10(squared.detach() / 4)
+
+    @torch.compiler.set_stance("force_eager")
+    def preview(path: Path) -> None:
+        frames = _held_out_frames(recipe, 4, device)
+        film_strips(path, [row for pair in zip(frames, _round_trip(model, frames), strict=True)
+                           for row in pair])  # fmt: skip
+
+    stage = Stage(
+        name="autoencoder",
+        module=model,
+        outer=("pixels_in", "pixels_out", "latents_in", "latents_out"),
+        ring=pixel_ring(config, device),
+        fill=min(8, config.pool // config.render_batch),
+        loss=loss,
+        metric="psnr",
+        preview=preview,
+    )
+    Trainer(stage, config, folder).run()
+    measure_latents(model, recipe, device)
+    logger.info("autoencoder: held-out PSNR %.2f dB", held_out_psnr(model, recipe, device))
+    export(model, folder / "autoencoder.safetensors")
+    return model
+
+
+def train_transformer(
+    recipe: PrevizRecipe,
+    folder: Path,
+    device: torch.device,
+    autoencoder: Autoencoder,
+    start: Path | None = None,
+) -> tuple[TextEncoder, Transformer]:
+    """Second stage: noise and text to latents; leaves a loadable model in the folder.
+
+    Args:
+        recipe: Settings.
+        folder: Where the weights, the log and the pictures go.
+        device: Where to train.
+        autoencoder: The first stage's result; it does not change.
+        start: Weights to go on from, with a fresh optimiser.
+    """
+    config, shapes = recipe.transformer, recipe.model
+    torch.manual_seed(config.seed)
+    tokenizer = Tokenizer(shapes.words, shapes.text.max_tokens)
+    autoencoder.eval().requires_grad_(False)
+    text, transformer, _ = build(shapes)
+    both = nn.ModuleDict({"text": text, "transformer": transformer}).to(device)
+    if start is not None:
+        fill(text, start / "text.safetensors")
+        fill(transformer, start / "transformer.safetensors")
+    if config.compile:
+        _compile_residuals(autoencoder)
+        for block in transformer.blocks:
+            block.compile(dynamic=False)
+
+    @torch.compiler.set_stance("force_eager")
+    def preview(path: Path) -> None:
+        _sample_strips(path, recipe, (text, transformer, autoencoder))
+
+    stage = Stage(
+        name="transformer",
+        module=both,
+        outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
+        ring=latent_ring(config, autoencoder, tokenizer, device),
+        fill=max(1, config.pool // config.render_batch // 4),
+        loss=_denoiser_loss(text, transformer, config),
+        metric="low_noise",
+        preview=preview,
+    )
+    Trainer(stage, config, folder).run()
+    export(text, folder / "text.safetensors")
+    export(transformer, folder / "transformer.safetensors")
+    export(autoencoder, folder / "autoencoder.safetensors")
+    (folder / MODEL_FILE).write_text(json.dumps(to_dict(shapes), indent=1) + "\n", "utf-8")
+    return text, transformer
+
+
+def run(
+    recipe: PrevizRecipe,
+    folder: Path,
+    *,
+    stage: Literal["all", "autoencoder", "transformer"] = "all",
+    device: torch.device,
+    start: Path | None = None,
+) -> None:
+    """Run the stages; an interrupted run in the same folder goes on where it stopped.
+
+    Args:
+        recipe: Settings.
+        folder: Where everything goes.
+        stage: Both stages, or one of them.
+        device: Where to train.
+        start: A folder of weights to go on from; the second stage alone needs its autoencoder.
+    """
+    torch.set_float32_matmul_precision("high")
+    finished = (start or folder) / "autoencoder.safetensors"
+    if stage == "transformer":
+        autoencoder = Autoencoder(recipe.model.autoencoder).to(device)
+        fill(autoencoder, finished)
+    else:
+        autoencoder = train_autoencoder(recipe, folder, device, start)
+    if stage != "autoencoder":
+        denoiser = start if start and (start / "transformer.safetensors").exists() else None
+        train_transformer(recipe, folder, device, autoencoder, denoiser)
+
+
+@torch.compiler.set_stance("force_eager")
+@torch.no_grad()
+def measure_latents(model: Autoencoder, recipe: PrevizRecipe, device: torch.device) -> None:
+    """Set the channel means and deviations that make latents of unit variance."""
+    frames = _held_out_frames(recipe, recipe.held_out, device)
+    means = [model.moments(to_signed(clip[None]), StreamCache())[0] for clip in frames]
+    values = torch.cat(means).transpose(0, 1).flatten(1)
+    model.latent_mean.copy_(values.mean(dim=1))
+    deviation = values.std(dim=1)
+    # A channel the decoder hardly uses would be blown up to noise the denoiser must then learn.
+    model.latent_std.copy_(deviation.clamp_min(0.3 * deviation.max()))
+
+
+@torch.compiler.set_stance("force_eager")
+@torch.no_grad()
+def held_out_psnr(model: Autoencoder, recipe: PrevizRecipe, device: torch.device) -> float:
+    """Mean over held-out clips of the PSNR after encoding and decoding, bytes to bytes."""
+    frames = _held_out_frames(recipe, recipe.held_out, device)
+    scores = [
+        psnr(to_signed(clip), to_signed(back))
+        for clip, back in zip(frames, _round_trip(model, frames), strict=True)
+    ]
+    return torch.stack(scores).mean().item()
+
+
+def export(module: nn.Module, path: Path) -> None:
+    """Write weights in bf16, as they ship."""
+    save_tensors(path, {k: v.detach().to(torch.bfloat16) for k, v in module.state_dict().items()})
+
+
+def fill(module: nn.Module, path: Path) -> None:
+    """Load weights of exactly this module's names and shapes."""
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    module.load_state_dict(load_tensors(path, expected))
+
+
+def _compile_residuals(model: Autoencoder) -> None:
+    """Compile the blocks that take the time; equal shapes share one graph."""
+    for module in model.modules():
+        if isinstance(module, Residual):
+            module.compile(dynamic=False)
+
+
+def _held_out_frames(
+    recipe: PrevizRecipe, clips: int, device: torch.device
+) -> list[UInt8[Tensor, "frames height width 3"]]:
+    config = recipe.transformer
+    scenes = sample_scenes(clips, np.random.default_rng(HELD_OUT_SEED))
+    frames = render(
+        scenes, frames=config.frames, height=config.height, width=config.width, device=device
+    )
+    return list(frames)
+
+
+@torch.no_grad()
+def _round_trip(model: Autoencoder, clips: list[Tensor]) -> list[Tensor]:
+    return [to_bytes(model.decode(model.encode(to_signed(clip[None])))[0]) for clip in clips]
+
+
+def _denoiser_loss(text: TextEncoder, transformer: Transformer, config: TrainConfig) -> Loss:
+    """Latents and wordings to (flow loss, its mean over the samples of low noise)."""
+
+    def loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        clean, wordings = batch[0].float(), batch[1].long()
+        device = clean.device
+        tokens = _drop_captions(wordings, config.caption_dropout, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        level = flow.logit_normal(len(clean), config.shift, generator, device)
+        sigma = level[:, None].expand(-1, clean.shape[2])
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            embeddings, mask = text(tokens)
+            predicted = transformer(flow.interpolate(clean, noise, sigma), sigma, embeddings, mask)
+        errors = flow_loss(flow.velocity(clean, noise), predicted)
+        return errors.mean(), errors.detach()[level < 0.5].sum() / (level < 0.5).sum().clamp_min(1)
+
+    return loss
+
+
+def _drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """One wording of each clip; some become the null prompt, which guidance pushes away from."""
+    rows, device = len(wordings), wordings.device
+    chosen = torch.randint(wordings.shape[1], (rows,), generator=generator, device=device)
+    tokens = wordings[torch.arange(rows, device=device), chosen]
+    null = torch.full_like(tokens[:1], PAD)
+    null[:, 0] = NULL
+    dropped = torch.rand(rows, generator=generator, device=device) < dropout
+    return torch.where(dropped[:, None], null, tokens)
+
+
+def _sample_strips(path: Path, recipe: PrevizRecipe, parts: Parts) -> None:
+    """Film strips of the model's films of a few held-out captions."""
+    scenes = sample_scenes(8, np.random.default_rng(HELD_OUT_SEED))
+    pipeline = Pipeline(name="training", model_hash="", config=recipe.model, parts=parts)
+    config = recipe.transformer
+    settings = SampleConfig(
+        width=config.width, height=config.height, frames=config.frames, seed=config.seed
+    )
+    rng = random.Random(HELD_OUT_SEED)
+    prompts = [caption(scenes, index, rng).text for index in range(len(scenes))]
+    with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        films = [pipeline.generate(prompt, settings=settings).frames for prompt in prompts]
+    film_strips(path, films, labels=prompts)

@@ -1,0 +1,1 @@
+"""Losses, optimisers, data on the fly and the loop that resumes to the exact step."""

@@ -1,0 +1,207 @@
+"""The training loop: one stage, resumable to the exact step."""
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtake.checkpoints import load_state, save_state
+from longtake.config import TrainConfig, to_dict
+from longtake.errors import SettingError
+from longtake.train.data import Batch, Ring, batches_due, generator_for
+from longtake.train.optim import Ema, Optimiser, learning_rate_scale
+
+logger = logging.getLogger("longtake.train")
+
+Loss = Callable[[Batch, torch.Generator], tuple[Float[Tensor, ""], Float[Tensor, ""]]]
+Preview = Callable[[Path], None]
+_SETTLE_STEPS = 40
+"""Steps that compile and warm up; they do not count in the measured step time."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """What differs between training an autoencoder and training a denoiser."""
+
+    name: str
+    """Names the files of the stage."""
+    module: nn.Module
+    """All trained weights."""
+    outer: tuple[str, ...]
+    """Prefixes of first and last layers, which Muon leaves alone."""
+    ring: Ring
+    """Where batches come from."""
+    fill: int
+    """Batches rendered before the first step."""
+    loss: Loss
+    """Batch to (loss, metric)."""
+    metric: str
+    """Name of the metric in the log."""
+    preview: Preview
+    """Writes a picture of what the averaged weights make."""
+
+
+class Trainer:
+    """Runs a stage and leaves the averaged weights in its module."""
+
+    def __init__(self, stage: Stage, config: TrainConfig, folder: Path) -> None:
+        """Prepare, taking up the newest checkpoint in the folder if there is one."""
+        self.stage, self.config, self.folder = stage, config, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.device = next(stage.module.parameters()).device
+        self.optimiser = Optimiser(stage.module.named_parameters(), config, stage.outer)
+        self.ema = Ema(stage.module.named_parameters(), config.ema)
+        self.step, self.steps = 0, config.steps
+        self.calibrating = config.minutes > 0
+        if self.checkpoint.exists():
+            self.resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of an unfinished run lies."""
+        return self.folder / f"{self.stage.name}.state.safetensors"
+
+    def run(self) -> None:
+        """Train to the last step; afterwards the module holds the averaged weights."""
+        with closing(_Log(self.folder / f"{self.stage.name}.csv", self.stage, self.config)) as log:
+            self._steps(log)
+        self.ema.swap()
+        self.stage.preview(self.folder / f"{self.stage.name}.png")
+
+    def _steps(self, log: "_Log") -> None:
+        started = time.monotonic()
+        while self.step < self.steps:
+            self.stage.ring.advance(batches_due(self.config, self.step, self.stage.fill))
+            log.add(*self._one_step())
+            self.step += 1
+            if self.step % self.config.log_every == 0 or self.step == self.steps:
+                log.write(self.step, self.steps)
+            if self.calibrating:
+                self._calibrate(log, time.monotonic() - started)
+            if self.step % self.config.checkpoint_every == 0:
+                self.save()
+            if self.config.preview_every and self.step % self.config.preview_every == 0:
+                self._preview()
+
+    def _one_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        generator = generator_for(self.config.seed, self.step, self.device)
+        batch = self.stage.ring.draw(self.config.batch, generator)
+        loss, metric = self.stage.loss(batch, generator)
+        loss.backward()
+        c = self.config
+        norm = self.optimiser.step(learning_rate_scale(self.step, self.steps, c.warmup, c.decay))
+        self.ema.update(self.step)
+        return loss.detach(), metric.detach(), norm
+
+    def _calibrate(self, log: "_Log", elapsed_s: float) -> None:
+        """Set the number of steps so that the run ends in time; fixed before the decay begins."""
+        budget_s = 60 * self.config.minutes
+        if log.step_s is None or self.step < 2 * _SETTLE_STEPS:
+            return
+        if elapsed_s > budget_s * (1 - self.config.decay) * 0.9:
+            self.calibrating = False
+        self.steps = self.step + max(1, int((budget_s - elapsed_s) / log.step_s))
+
+    def _preview(self) -> None:
+        self.ema.swap()
+        self.stage.preview(self.folder / f"{self.stage.name}-{self.step:06d}.png")
+        self.ema.swap()
+
+    def save(self) -> None:
+        """Store everything the next step depends on."""
+        tensors = {f"model.{n}": p.detach() for n, p in self.stage.module.named_parameters()}
+        tensors |= {f"ema.{n}": a for n, a in zip(self.ema.names, self.ema.average, strict=True)}
+        tensors |= {f"optimiser.{name}": value for name, value in self.optimiser.state().items()}
+        settings = {
+            "step": str(self.step),
+            "steps": str(self.steps),
+            "config": json.dumps(to_dict(self.config)),
+        }
+        save_state(self.checkpoint, tensors, settings)
+
+    def resume(self) -> None:
+        """Take up where the checkpoint was made; other settings are refused."""
+        tensors, settings = load_state(self.checkpoint)
+        if json.loads(settings["config"]) != json.loads(json.dumps(to_dict(self.config))):
+            msg = (
+                f"{self.checkpoint} was made with other settings; use them again or another folder"
+            )
+            raise SettingError(msg)
+        state = {
+            name.removeprefix("optimiser."): value.to(self.device)
+            for name, value in tensors.items()
+            if name.startswith("optimiser.")
+        }
+        self.optimiser.restore(state)
+        with torch.no_grad():
+            for name, parameter in self.stage.module.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+            for name, average in zip(self.ema.names, self.ema.average, strict=True):
+                average.copy_(tensors[f"ema.{name}"])
+        self.step, self.steps = int(settings["step"]), int(settings["steps"])
+        self.calibrating = False
+        logger.info("%s: going on from step %d of %d", self.stage.name, self.step, self.steps)
+
+
+class _Log:
+    """Means between log lines, to the console, a CSV and TensorBoard."""
+
+    def __init__(self, path: Path, stage: Stage, config: TrainConfig) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow, only training
+
+        self.stage, self.config = stage, config
+        self.board = SummaryWriter(str(path.parent / "tensorboard" / stage.name))
+        fresh = not path.exists()
+        self.file = path.open("a", newline="")
+        self.rows = csv.writer(self.file)
+        if fresh:
+            self.rows.writerow(["step", "loss", stage.metric, "gradient", "clips_per_s", "time_s"])
+        self.sums: Tensor | None = None
+        self.count = 0
+        self.start = self.last = time.monotonic()
+        self.step_s: float | None = None
+
+    def add(self, loss: Tensor, metric: Tensor, norm: Tensor) -> None:
+        """Sum on the device, so that no step waits for a number."""
+        row = torch.stack([loss, metric, norm])
+        self.sums = row if self.sums is None else self.sums + row
+        self.count += 1
+
+    def write(self, step: int, steps: int) -> None:
+        """Write a line; a loss that is not a number ends the run, the last checkpoint stays."""
+        assert self.sums is not None
+        loss, metric, norm = (self.sums / self.count).tolist()
+        now = time.monotonic()
+        if step > _SETTLE_STEPS:
+            self.step_s = (now - self.last) / self.count
+        speed = self.count * self.config.batch / (now - self.last)
+        self.rows.writerow(
+            [step, f"{loss:.5f}", f"{metric:.4f}", f"{norm:.4f}", f"{speed:.1f}",
+             f"{now - self.start:.1f}"]
+        )  # fmt: skip
+        self.file.flush()
+        for name, value in (("loss", loss), (self.stage.metric, metric), ("gradient", norm)):
+            self.board.add_scalar(name, value, step)
+        logger.info(
+            "%s %6d/%d  loss %.4f  %s %.3f  gradient %.2f  %.0f clips/s  %.0f s",
+            self.stage.name, step, steps, loss, self.stage.metric, metric, norm, speed,
+            now - self.start,
+        )  # fmt: skip
+        if not math.isfinite(loss):
+            msg = f"the loss became {loss} at step {step}; lower learning_rate and resume"
+            raise SettingError(msg)
+        self.sums, self.count, self.last = None, 0, now
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self.file.close()
+        self.board.close()

@@ -1,0 +1,66 @@
+"""What training makes small; pure functions."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+Latents = Float[Tensor, "b c t h w"]
+Frames = Float[Tensor, "b frames height width 3"]
+
+
+def autoencoder_loss(
+    target: Frames,
+    predicted: Frames,
+    mean: Latents,
+    log_variance: Latents,
+    *,
+    kl_weight: float,
+    squared_weight: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Absolute, squared, edge, flicker and KL terms; returns (loss, mean squared error).
+
+    |x - y| + squared * (x - y)^2 + |edges of x - y| at three scales
+    + 0.3 |change over time of x - y| + kl * KL(q(z|x) || N(0, 1)).
+
+    Args:
+        target: Frames in [-1, 1].
+        predicted: Their reconstruction.
+        mean: Mean of the raw latents.
+        log_variance: Log variance of the raw latents.
+        kl_weight: Weight of the KL term, a mean over latent values.
+        squared_weight: Weight of the squared error, which is what PSNR measures.
+    """
+    error = predicted - target
+    squared = error.square().mean()
+    flicker = (error[:, 1:] - error[:, :-1]).abs().mean() if error.shape[1] > 1 else squared * 0
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    loss = error.abs().mean() + squared_weight * squared + _edges(error)
+    return loss + 0.3 * flicker + kl_weight * kl, squared
+
+
+def _edges(error: Frames) -> Float[Tensor, ""]:
+    """Mean absolute difference of neighbouring pixels of the error, at scales 1, 2 and 4."""
+    image = rearrange(error, "b t h w c -> (b t) c h w")
+    total = image.new_zeros(())
+    for level in range(3):
+        if level:
+            image = F.avg_pool2d(image, 2)
+        rows = (image[..., 1:, :] - image[..., :-1, :]).abs().mean()
+        columns = (image[..., :, 1:] - image[..., :, :-1]).abs().mean()
+        total = total + rows + columns
+    return total / 3
+
+
+def flow_loss(target: Latents, predicted: Latents) -> Float[Tensor, " b"]:
+    """Mean squared error of the velocity of each sample.
+
+    Source: Lipman et al. 2022 (flow matching), eq. 9.
+    """
+    return (predicted.float() - target.float()).square().mean(dim=(1, 2, 3, 4))
+
+
+def psnr(target: Frames, predicted: Frames) -> Float[Tensor, ""]:
+    """Peak signal to noise ratio in dB of frames in [-1, 1]."""
+    return -10 * torch.log10((predicted - target).square().mean() / 4)

@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longtake.config import SampleConfig
+from longtake.errors import CannotHere, ModelError, PromptError, SettingError
+from longtake.pipeline import Frames, Notice, Pipeline, Progress, build, load
+
+SETTINGS = SampleConfig(width=96, height=64, frames=17, steps=3, seed=7)
+
+
+@pytest.fixture
+def pipeline(tiny):
+    parts = build(tiny)
+    torch.nn.init.normal_(parts[1].head.weight, std=0.1)
+    for part in parts:
+        part.eval().requires_grad_(False)
+    return Pipeline(name="tiny", model_hash="0", config=tiny, parts=parts)
+
+
+def film(pipeline, prompt="a red ball bounces", **changes):
+    return pipeline.generate(prompt, settings=replace(SETTINGS, **changes)).frames
+
+
+def test_progress_comes_first_then_frames_in_order_and_all_of_them(pipeline):
+    events = list(pipeline.stream("a red ball", SETTINGS))
+    stages = [event.stage for event in events if isinstance(event, Progress)]
+    assert stages == sorted(stages, key=["text", "denoise", "decode"].index)
+    denoise = [e.step for e in events if isinstance(e, Progress) and e.stage == "denoise"]
+    assert denoise == [1, 2, 3]
+    first = next(i for i, event in enumerate(events) if isinstance(event, Frames))
+    assert not any(isinstance(event, Frames) for event in events[:first])
+    assert sum(len(event.pixels) for event in events if isinstance(event, Frames)) == 17
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 5, 6, 17, 33])
+def test_a_film_has_exactly_the_frames_asked_for(pipeline, frames):
+    pixels = film(pipeline, frames=frames)
+    assert pixels.shape == (frames, 64, 96, 3)
+    assert pixels.dtype == torch.uint8
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_film(pipeline):
+    assert torch.equal(film(pipeline), film(pipeline))
+    assert not torch.equal(film(pipeline), film(pipeline, seed=8))
+
+
+def test_the_prompt_changes_the_film(pipeline):
+    assert not torch.equal(film(pipeline), film(pipeline, prompt="a green sphere"))
+
+
+def test_without_guidance_half_the_work_gives_the_conditional_film(pipeline):
+    guided, plain = film(pipeline, guidance=2.0), film(pipeline, guidance=1.0)
+    assert not torch.equal(guided, plain)
+    almost = film(pipeline, guidance=1.0 + 1e-7)
+    assert (almost.int() - plain.int()).abs().max() <= 1
+
+
+def test_words_the_model_does_not_know_are_named_once(pipeline):
+    events = list(pipeline.stream("a lawyer reads to a lawyer", SETTINGS))
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert notices == ["the model does not know: lawyer, reads, to"]
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n\t"])
+def test_an_empty_prompt_is_refused_with_an_example(pipeline, prompt):
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        next(pipeline.stream(prompt, SETTINGS))
+
+
+def test_an_oversized_prompt_is_refused(pipeline):
+    with pytest.raises(PromptError, match="4,000,000 characters; the most is 10,000"):
+        next(pipeline.stream("a" * 4_000_000, SETTINGS))
+
+
+def test_a_film_longer_than_the_model_makes_is_refused_with_the_longest(pipeline):
+    with pytest.raises(SettingError, match=r"up to 2 seconds \(33 frames\), got 34"):
+        next(pipeline.stream("a red ball", replace(SETTINGS, frames=34)))
+
+
+def test_seconds_and_seed_override_the_settings(pipeline):
+    made = pipeline.generate("a red ball", seconds=0.5, seed=3, settings=SETTINGS)
+    assert (made.settings.frames, made.settings.seed) == (9, 3)
+    assert len(made.frames) == 9
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name():
+    with pytest.raises(ModelError, match="did you mean 'previz'"):
+        load("previs")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_asking_for_a_missing_cuda_device_says_what_to_do():
+    with pytest.raises(CannotHere, match="--device cpu"):
+        load("previz", device="cuda")
