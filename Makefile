@@ -4,7 +4,7 @@ VENV ?= .venv
 PROMPT ?= a red ball bounces on a grass field during the day
 FILM ?= film.mp4
 BIN := $(VENV)/bin
-.PHONY: film setup test test-slow check figures bench
+.PHONY: film setup test test-slow check figures docs bench
 
 # uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
 ifndef UV_FIND_LINKS
@@ -34,6 +34,11 @@ check: setup  # style, types, the floor plan, spelling, and no folder or address
 
 figures: $(VENV)/.core  # every picture of the README and the model card, from the shipped weights
 	$(BIN)/python benchmarks/figures.py
+
+docs: $(VENV)/.core  # the reference pages, from the code
+	$(BIN)/python -m longtake.cli.reference > docs/reference/cli.md
+	$(BIN)/python -m longtake.cli.settings_page > docs/reference/settings.md
+	$(BIN)/python -m longtake.cli.python_page > docs/reference/python.md
 
 bench: $(VENV)/.core  # denoiser, autoencoder and a whole film on this machine: a JSON line each
 	for what in transformer autoencoder film; do $(BIN)/python benchmarks/bench_$$what.py || exit 1; done

@@ -317,13 +317,15 @@ def test_report_on_a_full_stdout_is_an_error_and_on_a_closed_one_is_none(monkeyp
 def test_help_and_version_load_no_torch():
     probe = (
         "import sys; from longtake.cli.main import run; "
-        "codes = [run(['--help']), run(['generate', '--help']), run(['--version']), run([])]; "
+        "asked = [['--help'], ['generate', '--help'], ['train', '--help'], ['--version'], []]; "
+        "codes = [run(arguments) for arguments in asked]; "
         "sys.exit(str(codes) if any(codes) else int('torch' in sys.modules or 'av' in sys.modules))"
     )
     command = [sys.executable, "-c", probe]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "Make a film from a prompt" in finished.stdout
+    assert "Train a model from nothing" in finished.stdout
     assert f"longtake {__version__}" in finished.stdout
 
 

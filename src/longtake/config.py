@@ -62,7 +62,7 @@ class TextConfig:
     """Transformer layers."""
     heads: int = 6
     """Attention heads; must divide the width."""
-    max_tokens: int = 96
+    max_tokens: int = 64
     """Longest prompt in tokens; the rest is cut and the user is told."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class TransformerConfig:
     """Attention heads; must divide the width."""
     ffn_ratio: float = 2.5
     """Hidden width of the Mix-FFN over the width."""
-    attention: AttentionMode = "block"
+    attention: AttentionMode = "linear"
     """`linear` (published form), `block` (softmax in a segment, linear across) or `softmax`."""
     segment: int = 5
     """Latent frames of a segment, the first one more (frame 0); only `block` looks at it."""
@@ -119,7 +119,7 @@ class SampleConfig:
     """Which film of the many that fit the prompt; 0 to 2^64 - 1."""
     steps: int = 20
     """Sampler steps; time grows in proportion."""
-    guidance: float = 4.0
+    guidance: float = 3.0
     """Classifier-free guidance scale; 1.0 turns it off and halves the cost."""
     shift: float = 3.0
     """Timestep shift; above 1 more steps are spent at high noise, where motion is decided."""
@@ -128,14 +128,7 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         """Check every range, naming the nearest value that works."""
-        for name, value in (("width", self.width), ("height", self.height)):
-            if value % 32 or not 64 <= value <= 4096:
-                near = min(max(round(value / 32) * 32, 64), 4096)
-                msg = (
-                    f"{name} must be a multiple of 32 from 64 to 4096, got {value}; "
-                    f"the nearest is {near}"
-                )
-                raise SettingError(msg)
+        _check_sides(self.width, self.height)
         limit = int(MAX_SECONDS * FPS) + 1
         if not 1 <= self.frames <= limit:
             msg = f"frames must be 1 to {limit}, got {self.frames}; try 81 (5 seconds)"
@@ -150,7 +143,7 @@ class SampleConfig:
             msg = f"steps must be 1 to 1000, got {self.steps}; try 20"
             raise SettingError(msg)
         if not (math.isfinite(self.guidance) and 1.0 <= self.guidance <= 30.0):
-            msg = f"guidance must be 1 to 30, got {self.guidance}; try 4"
+            msg = f"guidance must be 1 to 30, got {self.guidance}; try 3"
             raise SettingError(msg)
         if not (math.isfinite(self.shift) and 0.1 <= self.shift <= 100.0):
             msg = f"shift must be 0.1 to 100, got {self.shift}; try 3"
@@ -172,6 +165,17 @@ class ModelConfig:
     max_frames: int = 81
     """Longest take the model was trained for."""
 
+    def __post_init__(self) -> None:
+        """Check that the networks fit each other."""
+        for name, value, other, wanted in (
+            ("transformer.latent_channels", self.transformer.latent_channels,
+             "autoencoder.latent_channels", self.autoencoder.latent_channels),
+            ("transformer.text_width", self.transformer.text_width, "text.width", self.text.width),
+        ):  # fmt: skip
+            if value != wanted:
+                msg = f"{name} must be {wanted} as {other} is, got {value}"
+                raise SettingError(msg)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
@@ -184,11 +188,11 @@ class TrainConfig:
     batch: int = 32
     """Clips of a step."""
     frames: int = 81
-    """Frames of a clip."""
+    """Frames of a clip; 4n + 1, because frame 0 stands alone and the rest is packed in fours."""
     height: int = 256
-    """Frame height in pixels."""
+    """Frame height in pixels; a multiple of 32."""
     width: int = 448
-    """Frame width in pixels."""
+    """Frame width in pixels; a multiple of 32."""
     optimiser: Literal["muon", "adamw"] = "muon"
     """`muon` for hidden matrices with AdamW for the rest, or `adamw` for all."""
     learning_rate: float = 1e-3
@@ -216,7 +220,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of weights, clips, captions and noise."""
     pool: int = 1024
-    """Rendered clips kept on the device, from which batches are drawn."""
+    """Rendered clips kept on the device, from which batches are drawn; whole renderings."""
     render_batch: int = 16
     """Clips rendered at once."""
     refresh_every: int = 5
@@ -233,10 +237,38 @@ class TrainConfig:
     """Steps between film strips of what the model makes; 0 makes none."""
 
     def __post_init__(self) -> None:
-        """Check the counts that divide or index something."""
-        for name, value in (("steps", self.steps), ("batch", self.batch), ("pool", self.pool)):
-            if value < 1:
-                msg = f"{name} must be at least 1, got {value}"
+        """Check the sizes, and the counts that divide or index something."""
+        _check_sides(self.width, self.height)
+        if self.frames < 5 or self.frames % TEMPORAL_STRIDE != 1:
+            near = max(self.frames - 2, 4) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1
+            msg = f"frames must be 4n + 1, got {self.frames}; the nearest are {near} and {near + 4}"
+            raise SettingError(msg)
+        for name, value, low, high in (
+            ("steps", self.steps, 1, 10**9),
+            ("minutes", self.minutes, 0, 10**5),
+            ("batch", self.batch, 1, 10**5),
+            ("learning_rate", self.learning_rate, 0, 1),
+            ("muon_learning_rate", self.muon_learning_rate, 0, 1),
+            ("weight_decay", self.weight_decay, 0, 100),
+            ("clip", self.clip, 0, 10**9),
+            ("warmup", self.warmup, 0, 10**9),
+            ("decay", self.decay, 0, 1),
+            ("ema", self.ema, 0, 1),
+            ("caption_dropout", self.caption_dropout, 0, 1),
+            ("shift", self.shift, 0.1, 100),
+            ("kl", self.kl, 0, 10**6),
+            ("squared", self.squared, 0, 10**6),
+            ("seed", self.seed, 0, MAX_SEED),
+            ("pool", self.pool, 1, 10**7),
+            ("render_batch", self.render_batch, 1, 10**5),
+            ("refresh_every", self.refresh_every, 1, 10**9),
+            ("log_every", self.log_every, 1, 10**9),
+            ("checkpoint_every", self.checkpoint_every, 1, 10**9),
+            ("preview_every", self.preview_every, 0, 10**9),
+        ):
+            # Written so that NaN fails.
+            if not low <= value <= high:
+                msg = f"{name} must be {low:,} to {high:,}, got {value}"
                 raise SettingError(msg)
         if self.pool % self.render_batch:
             near = max(self.pool // self.render_batch, 1) * self.render_batch
@@ -263,6 +295,18 @@ def frames_for(seconds: float) -> int:
 def latent_frames_for(frames: int) -> int:
     """Latent frames that hold this many frames; the last group of four may be trimmed."""
     return math.ceil((frames - 1) / TEMPORAL_STRIDE) + 1
+
+
+def _check_sides(width: int, height: int) -> None:
+    """Check a frame's size, naming the nearest value that works."""
+    for name, value in (("width", width), ("height", height)):
+        if value % 32 or not 64 <= value <= 4096:
+            near = min(max(round(value / 32) * 32, 64), 4096)
+            msg = (
+                f"{name} must be a multiple of 32 from 64 to 4096, got {value}; "
+                f"the nearest is {near}"
+            )
+            raise SettingError(msg)
 
 
 def to_dict(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses above

@@ -219,7 +219,7 @@ def load(
         CannotHere: no CUDA device although one was asked for.
     """
     preset = find(name)
-    target = _device(device)
+    target = device_of(device)
     dtype = _dtype(precision, target)
     config = from_dict(ModelConfig, read_json(preset.folder / MODEL_FILE))
     parts = build(config)
@@ -246,18 +246,23 @@ def to_bytes(frames: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def _fill(part: nn.Module, preset: Preset, name: str) -> None:
-    expected = {key: tuple(value.shape) for key, value in part.state_dict().items()}
-    part.load_state_dict(load_tensors(preset.folder / f"{name}.safetensors", expected))
+def device_of(asked: Device) -> torch.device:
+    """The device asked for; `auto` takes CUDA if there is one.
 
-
-def _device(asked: Device) -> torch.device:
+    Raises:
+        CannotHere: no CUDA device although one was asked for.
+    """
     if asked == "cuda" and not torch.cuda.is_available():
         msg = "no CUDA device here; use --device cpu"
         raise CannotHere(msg)
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(asked)
+
+
+def _fill(part: nn.Module, preset: Preset, name: str) -> None:
+    expected = {key: tuple(value.shape) for key, value in part.state_dict().items()}
+    part.load_state_dict(load_tensors(preset.folder / f"{name}.safetensors", expected))
 
 
 def _dtype(asked: Precision, device: torch.device) -> torch.dtype:

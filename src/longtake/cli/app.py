@@ -1,6 +1,7 @@
 """The app: its verbs, and its parser's complaints in our words."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, get_args, get_origin
 
@@ -18,6 +19,7 @@ from cyclopts.exceptions import (
 from longtake import __version__
 from longtake.cli.generate import generate
 from longtake.cli.prompt import STDIN
+from longtake.cli.train import train
 from longtake.errors import SettingError
 
 app = App(
@@ -26,9 +28,32 @@ app = App(
     version=f"longtake {__version__}",
     help_format="plaintext",
 )
-# Named here, or its usage line would show how Python was started.
+# Named here, or their usage lines would show how Python was started.
 app.command(App(name="generate", default_command=generate))
+app.command(App(name="train", default_command=train))
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verb:
+    """How a verb's arguments are spoken of."""
+
+    missing: str
+    one: str
+    dash: str
+
+
+_VERBS = {
+    "generate": _Verb(
+        missing='the prompt is missing; try: longtake generate "a red ball bounces on grass"',
+        one="one prompt makes one film, got {!r} as well; put the prompt in quotes",
+        dash="a prompt that starts with - goes after --",
+    ),
+    "train": _Verb(
+        missing="the recipe is missing; try: longtake train previz --out FOLDER",
+        one="one recipe makes one model, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
+    ),
+}
 _WANTED = {"int": "a whole number", "float": "a number"}
 
 
@@ -51,15 +76,16 @@ def dispatch(arguments: Sequence[str]) -> None:
 def _explain(error: CycloptsError) -> str:
     """One line that says what, what was given, and the nearest fix."""
     text = " ".join(str(error).split()).rstrip(".")
+    verb = _VERBS.get(" ".join(error.command_chain or ()), _VERBS["generate"])
     match error:
         case UnknownOptionError():
-            text = _unknown_option(error)
+            text = _unknown_option(error, verb)
         case CoercionError(token=token, argument=argument) if token and argument:
             text = _bad_value(argument.name, token.value, error.target_type) or text
         case MissingArgumentError(argument=argument) if argument:
-            text = _missing(argument.name)
+            text = _missing(error, argument.name, verb)
         case UnusedCliTokensError(unused_tokens=[first, *_]):
-            text = f"one prompt makes one film, got {first!r} as well; put the prompt in quotes"
+            text = verb.one.format(first)
         case UnknownCommandError(unused_tokens=[first, *_]):
             verbs = [name for name in app if not name.startswith("-")]
             text = f"unknown verb {first!r}; {_nearest(first, [*verbs, '--help', '--version'])}"
@@ -68,11 +94,11 @@ def _explain(error: CycloptsError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _unknown_option(error: UnknownOptionError) -> str:
+def _unknown_option(error: UnknownOptionError, verb: _Verb) -> str:
     given = error.token.keyword or error.token.value
     _, _, guess = str(error).partition("Did you mean ")
-    near = f"did you mean {guess.rstrip('?')}?" if guess else "longtake generate --help lists them"
-    after_dashes = "" if given.startswith("--") else " (a prompt that starts with - goes after --)"
+    near = f"did you mean {guess.rstrip('?')}?" if guess else f"{_help_of(error)} lists them"
+    after_dashes = "" if given.startswith("--") else f" ({verb.dash})"
     return f"unknown option {given!r}; {near}{after_dashes}"
 
 
@@ -91,7 +117,16 @@ def _nearest(given: str, choices: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"try {next(iter(choices))}"
 
 
-def _missing(name: str) -> str:
-    if name.startswith("-"):
+def _missing(error: MissingArgumentError, name: str, verb: _Verb) -> str:
+    if not name.startswith("-"):
+        return verb.missing
+    if error.keyword:
         return f"{name} wants a value; write one that starts with - as {name}=VALUE"
-    return 'the prompt is missing; try: longtake generate "a red ball bounces on grass"'
+    for given in error.unused_tokens or ():
+        if given.startswith("--") and get_close_matches(given, [name]):
+            return f"unknown option {given!r}; did you mean {name}?"
+    return f"{name} is missing; {_help_of(error)} tells what it is"
+
+
+def _help_of(error: CycloptsError) -> str:
+    return " ".join(["longtake", *(error.command_chain or ()), "--help"])

@@ -2,11 +2,9 @@
 
 import json
 import re
-import resource
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,11 +13,12 @@ from cyclopts import Parameter, Token
 
 from longtake import __version__
 from longtake.cli.interrupts import raise_if_stopped
+from longtake.cli.memory import memory_errors, peak_memory_bytes
 from longtake.cli.output import Output, check_output
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.prompt import read_prompt
 from longtake.config import FPS, SampleConfig, SamplerName, frames_for
-from longtake.errors import CannotHere, SettingError
+from longtake.errors import SettingError
 from longtake.media.manifest import Manifest
 from longtake.presets import find
 
@@ -142,7 +141,8 @@ def generate(
     settings, warnings = settings_of(film)
     find(model.model)
     output = check_output(out.output, sheet=out.sheet, overwrite=out.overwrite)
-    with display(quiet=out.quiet) as show, _memory_errors():
+    fix = "fewer --seconds, a smaller --size or --device cpu"
+    with display(quiet=out.quiet) as show, memory_errors(fix):
         for warning in warnings:
             show.note(warning)
         show.stage("load", 0, 1)
@@ -170,7 +170,7 @@ def generate(
         model=pipe.name,
         model_hash=pipe.model_hash,
         elapsed_s=round(time.perf_counter() - started, 3),
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=peak_memory_bytes(),
         unknown_words=pipe.tokenizer.read(text).unknown,
         warnings=tuple(warnings),
     )
@@ -273,24 +273,6 @@ def _make(
             with output_errors(output.sheet):
                 image.save(sheet, format="PNG")
     return notices
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Tell running out of memory as what this machine cannot do."""
-    try:
-        yield
-    except RuntimeError as error:
-        # torch has one class for the GPU's memory and none for the host's.
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        msg = "not enough memory; try fewer --seconds, a smaller --size or --device cpu"
-        raise CannotHere(msg) from error
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _summary(report: Report) -> str:

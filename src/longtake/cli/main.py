@@ -20,6 +20,8 @@ TRACEBACK = "LONGTAKE_TRACEBACK"
 def main() -> NoReturn:
     """Run the command line of this process and leave."""
     _fill_closed_streams()
+    # Threads sleep while they wait: three times faster on a busy machine, equal on an idle one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     listen()
     code = run(sys.argv[1:])
     _abandon_stdout_if_broken()
@@ -43,8 +45,8 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
     except LongtakeError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _stopped()
+    except KeyboardInterrupt as stop:
+        return _stopped(str(stop))
     except BrokenPipeError:
         # The reader of our report has left; what was asked for is done.
         return DONE
@@ -55,8 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _stopped() -> int:
-    _say("stopped; nothing was written")
+def _stopped(what_now: str = "") -> int:
+    _say(f"stopped; {what_now or 'nothing was written'}")
     return STOPPED
 
 

@@ -135,8 +135,12 @@ def display(*, quiet: bool) -> Iterator[Display]:
         yield Lines()
 
 
-def tell(report: str) -> None:
+def tell(report: str, *, done: str = "the film is finished") -> None:
     """Print what was made to stdout; a reader that has left is no error.
+
+    Args:
+        report: What was made.
+        done: What to say of it if the report cannot be printed.
 
     Raises:
         OutputError: stdout takes no more.
@@ -146,5 +150,5 @@ def tell(report: str) -> None:
     except BrokenPipeError:
         pass
     except OSError as error:
-        msg = f"the film is finished, but the report cannot be written to stdout: {error.strerror}"
+        msg = f"{done}, but the report cannot be written to stdout: {error.strerror}"
         raise OutputError(msg) from error

@@ -13,8 +13,8 @@ _FOOT = """
 | 0 | done |
 | 1 | a fault in Longtake; `LONGTAKE_TRACEBACK=1` shows where |
 | 2 | something asked for cannot be done; the message names the fix |
-| 3 | this machine cannot do it: memory, precision, a missing device |
-| 130 | stopped with Ctrl-C; nothing was written |
+| 3 | this machine cannot do it: memory, precision, a missing device or extra |
+| 130 | stopped with Ctrl-C; no film was written, and a training run says where it goes on |
 
 Results go to stdout, progress and errors to stderr. `NO_COLOR` is respected. A film is whole or
 absent: it is written under a temporary name and renamed when it is finished.

@@ -1,31 +1,38 @@
-"""Run the recipe with the standard library alone, as on a bare GPU machine.
+"""Run a recipe with the standard library alone, as on a bare GPU machine.
 
-python -m longtake.recipes [SETTINGS.json] --out FOLDER [--stage S] [--start FOLDER]
+python -m longtake.recipes [NAME_OR_FILE] --out FOLDER [--stage S] [--start FOLDER]
+torchrun --nproc-per-node 2 -m longtake.recipes … trains on two cards of one machine.
 """
 
 import argparse
-import json
 import logging
 from pathlib import Path
 
-import torch
-
-from longtake.config import merge
-from longtake.recipes.previz import PrevizRecipe, run
+from longtake.errors import LongtakeError
+from longtake.parallel import join, leave
+from longtake.pipeline import device_of
+from longtake.recipes.previz import run
+from longtake.recipes.settings import load_recipe
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="longtake.recipes")
-    parser.add_argument("settings", nargs="?", type=Path)
+    parser.add_argument("name_or_file", nargs="?", default="previz")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", choices=("all", "autoencoder", "transformer"), default="all")
     parser.add_argument("--start", type=Path)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    changes = json.loads(arguments.settings.read_text("utf-8")) if arguments.settings else {}
-    run(
-        merge(PrevizRecipe(), changes),
-        arguments.out,
-        stage=arguments.stage,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        start=arguments.start,
-    )
+    workers, device = join(device_of("auto"))
+    try:
+        run(
+            load_recipe(arguments.name_or_file),
+            arguments.out,
+            stage=arguments.stage,
+            device=device,
+            start=arguments.start,
+            workers=workers,
+        )
+    except LongtakeError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
+    finally:
+        leave()

@@ -5,7 +5,6 @@ import logging
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,10 +22,14 @@ from longtake.config import (
     TransformerConfig,
     to_dict,
 )
+from longtake.errors import SettingError
 from longtake.media.sheet import film_strips
 from longtake.model import Transformer
+from longtake.parallel import ALONE, Workers
 from longtake.pipeline import Parts, Pipeline, build, to_bytes
 from longtake.presets import MODEL_FILE
+from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
+from longtake.storage import atomic_write, output_errors
 from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD, split
 from longtake.train.data import Batch, latent_ring, pixel_ring, to_signed
@@ -49,7 +52,7 @@ def world_words() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrevizRecipe:
-    """The settings of both stages and the shapes of the networks."""
+    """The settings of both stages and the shapes; the defaults are what `previz` came from."""
 
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(
@@ -62,60 +65,75 @@ class PrevizRecipe:
     """Shapes; the vocabulary is the world's."""
     autoencoder: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=16_000,
+            steps=4717,
             batch=12,
             frames=17,
             learning_rate=6e-4,
-            muon_learning_rate=6e-4,
+            muon_learning_rate=1e-3,
             ema=0.998,
             pool=1024,
             refresh_every=10,
+            log_every=100,
         )
     )
     """First stage."""
     transformer: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=16_000, batch=32, pool=8192, seed=1)
+        default_factory=lambda: TrainConfig(
+            steps=9189, batch=32, pool=8192, refresh_every=8, log_every=100, seed=1
+        )
     )
     """Second stage."""
     held_out: int = 32
     """Held-out clips that statistics and scores are measured on."""
 
+    def __post_init__(self) -> None:
+        """Check what must fit across the stages."""
+        if self.held_out < 1:
+            msg = f"held_out must be at least 1, got {self.held_out}"
+            raise SettingError(msg)
+        if self.transformer.frames > self.model.max_frames:
+            msg = (
+                f"transformer.frames must be at most model.max_frames {self.model.max_frames}, "
+                f"got {self.transformer.frames}; change one of them"
+            )
+            raise SettingError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run left."""
+
+    files: tuple[str, ...]
+    """Names of the files in its folder."""
+    held_out_psnr: float | None
+    """PSNR of the autoencoder on held-out clips in dB; None if its stage was left out."""
+
 
 def train_autoencoder(
-    recipe: PrevizRecipe, folder: Path, device: torch.device, start: Path | None = None
-) -> Autoencoder:
+    recipe: PrevizRecipe,
+    folder: Path,
+    device: torch.device,
+    start: Path | None = None,
+    workers: Workers = ALONE,
+) -> float | None:
     """First stage: pixels to latents and back; leaves `autoencoder.safetensors` in the folder.
+
+    Returns the PSNR on held-out clips in dB, to the first worker.
 
     Args:
         recipe: Settings.
         folder: Where the weights, the log and the pictures go.
         device: Where to train.
         start: Weights to go on from, with a fresh optimiser.
+        workers: Those who train together; the first writes.
     """
     config = recipe.autoencoder
     torch.manual_seed(config.seed)
     model = Autoencoder(recipe.model.autoencoder).to(device)
     if start is not None:
-        fill(model, start / "autoencoder.safetensors")
+        fill(model, weights_path(start, "autoencoder"))
     if config.compile:
         _compile_residuals(model)
-    score = torch.compile(autoencoder_loss, dynamic=False) if config.compile else autoencoder_loss
-
-    def loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        target = to_signed(batch[0])
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            mean, log_variance = model.moments(target, StreamCache())
-            noise = torch.randn(mean.shape, generator=generator, device=device)
-            predicted = model.reconstruct(mean + (0.5 * log_variance).exp() * noise, StreamCache())
-        total, squared = score(
-            target,
-            predicted,
-            mean,
-            log_variance,
-            kl_weight=config.kl,
-            squared_weight=config.squared,
-        )
-        return total, -10 * torch.log10(squared.detach() / 4)
 
     @torch.compiler.set_stance("force_eager")
     def preview(path: Path) -> None:
@@ -127,17 +145,21 @@ def train_autoencoder(
         name="autoencoder",
         module=model,
         outer=("pixels_in", "pixels_out", "latents_in", "latents_out"),
-        ring=pixel_ring(config, device),
+        ring=pixel_ring(config, device, workers),
         fill=min(8, config.pool // config.render_batch),
-        loss=loss,
+        loss=_autoencoder_loss(model, config),
         metric="psnr",
         preview=preview,
+        shapes=to_dict(recipe.model.autoencoder),
     )
-    Trainer(stage, config, folder).run()
+    Trainer(stage, config, folder, workers).run()
+    if not workers.first:
+        return None
     measure_latents(model, recipe, device)
-    logger.info("autoencoder: held-out PSNR %.2f dB", held_out_psnr(model, recipe, device))
-    export(model, folder / "autoencoder.safetensors")
-    return model
+    quality = held_out_psnr(model, recipe, device)
+    logger.info("autoencoder: held-out PSNR %.2f dB", quality)
+    export(model, weights_path(folder, "autoencoder"))
+    return quality
 
 
 def train_transformer(
@@ -146,7 +168,8 @@ def train_transformer(
     device: torch.device,
     autoencoder: Autoencoder,
     start: Path | None = None,
-) -> tuple[TextEncoder, Transformer]:
+    workers: Workers = ALONE,
+) -> None:
     """Second stage: noise and text to latents; leaves a loadable model in the folder.
 
     Args:
@@ -155,6 +178,7 @@ def train_transformer(
         device: Where to train.
         autoencoder: The first stage's result; it does not change.
         start: Weights to go on from, with a fresh optimiser.
+        workers: Those who train together; the first writes.
     """
     config, shapes = recipe.transformer, recipe.model
     torch.manual_seed(config.seed)
@@ -163,8 +187,8 @@ def train_transformer(
     text, transformer, _ = build(shapes)
     both = nn.ModuleDict({"text": text, "transformer": transformer}).to(device)
     if start is not None:
-        fill(text, start / "text.safetensors")
-        fill(transformer, start / "transformer.safetensors")
+        fill(text, weights_path(start, "text"))
+        fill(transformer, weights_path(start, "transformer"))
     if config.compile:
         _compile_residuals(autoencoder)
         for block in transformer.blocks:
@@ -178,28 +202,32 @@ def train_transformer(
         name="transformer",
         module=both,
         outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
-        ring=latent_ring(config, autoencoder, tokenizer, device),
+        ring=latent_ring(config, autoencoder, tokenizer, workers),
         fill=max(1, config.pool // config.render_batch // 4),
         loss=_denoiser_loss(text, transformer, config),
         metric="low_noise",
         preview=preview,
+        shapes=to_dict(shapes),
     )
-    Trainer(stage, config, folder).run()
-    export(text, folder / "text.safetensors")
-    export(transformer, folder / "transformer.safetensors")
-    export(autoencoder, folder / "autoencoder.safetensors")
-    (folder / MODEL_FILE).write_text(json.dumps(to_dict(shapes), indent=1) + "\n", "utf-8")
-    return text, transformer
+    Trainer(stage, config, folder, workers).run()
+    if not workers.first:
+        return
+    export(text, weights_path(folder, "text"))
+    export(transformer, weights_path(folder, "transformer"))
+    export(autoencoder, weights_path(folder, "autoencoder"))
+    with atomic_write(folder / MODEL_FILE) as temp, output_errors(folder / MODEL_FILE):
+        temp.write_text(json.dumps(to_dict(shapes), indent=1) + "\n", "utf-8")
 
 
 def run(
     recipe: PrevizRecipe,
     folder: Path,
     *,
-    stage: Literal["all", "autoencoder", "transformer"] = "all",
+    stage: Which = "all",
     device: torch.device,
     start: Path | None = None,
-) -> None:
+    workers: Workers = ALONE,
+) -> Outcome:
     """Run the stages; an interrupted run in the same folder goes on where it stopped.
 
     Args:
@@ -208,17 +236,32 @@ def run(
         stage: Both stages, or one of them.
         device: Where to train.
         start: A folder of weights to go on from; the second stage alone needs its autoencoder.
+        workers: Those who train together, each with a batch of its own; the first writes.
+
+    Raises:
+        OutputError: the folder holds a finished model, or cannot be written.
+        SettingError: settings other than those of the run to resume, or no weights to start from.
+        CannotHere: tensorboard is missing.
     """
     torch.set_float32_matmul_precision("high")
-    finished = (start or folder) / "autoencoder.safetensors"
-    if stage == "transformer":
-        autoencoder = Autoencoder(recipe.model.autoencoder).to(device)
-        fill(autoencoder, finished)
-    else:
-        autoencoder = train_autoencoder(recipe, folder, device, start)
+    check_folder(folder, stage, start)
+    workers.wait()
+    quality, finished = None, start or folder
+    if stage != "transformer":
+        quality, finished = train_autoencoder(recipe, folder, device, start, workers), folder
+        workers.wait()
+        # Else the graphs of both stages together exceed the compiler's limit, and some run slowly.
+        torch.compiler.reset()
     if stage != "autoencoder":
-        denoiser = start if start and (start / "transformer.safetensors").exists() else None
-        train_transformer(recipe, folder, device, autoencoder, denoiser)
+        # Read back even if it was just trained: a resumed run sees the same rounded weights.
+        autoencoder = Autoencoder(recipe.model.autoencoder).to(device)
+        fill(autoencoder, weights_path(finished, "autoencoder"))
+        denoiser = start if start and has_weights(start, "transformer") else None
+        train_transformer(recipe, folder, device, autoencoder, denoiser, workers)
+        workers.wait()
+        drop_states(folder)
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return Outcome(files=tuple(files), held_out_psnr=quality)
 
 
 @torch.compiler.set_stance("force_eager")
@@ -240,7 +283,7 @@ def held_out_psnr(model: Autoencoder, recipe: PrevizRecipe, device: torch.device
     """Mean over held-out clips of the PSNR after encoding and decoding, bytes to bytes."""
     frames = _held_out_frames(recipe, recipe.held_out, device)
     scores = [
-        psnr(to_signed(clip), to_signed(back))
+        psnr(to_signed(clip[None]), to_signed(back[None]))
         for clip, back in zip(frames, _round_trip(model, frames), strict=True)
     ]
     return torch.stack(scores).mean().item()
@@ -278,6 +321,30 @@ def _held_out_frames(
 @torch.no_grad()
 def _round_trip(model: Autoencoder, clips: list[Tensor]) -> list[Tensor]:
     return [to_bytes(model.decode(model.encode(to_signed(clip[None])))[0]) for clip in clips]
+
+
+def _autoencoder_loss(model: Autoencoder, config: TrainConfig) -> Loss:
+    """Clips to (loss, PSNR of the batch in dB)."""
+    score = torch.compile(autoencoder_loss, dynamic=False) if config.compile else autoencoder_loss
+
+    def loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        target = to_signed(batch[0])
+        device = target.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            mean, log_variance = model.moments(target, StreamCache())
+            noise = torch.randn(mean.shape, generator=generator, device=device)
+            predicted = model.reconstruct(mean + (0.5 * log_variance).exp() * noise, StreamCache())
+        total, squared = score(
+            target,
+            predicted,
+            mean,
+            log_variance,
+            kl_weight=config.kl,
+            squared_weight=config.squared,
+        )
+        return total, -10 * torch.log10(squared.detach() / 4)
+
+    return loss
 
 
 def _denoiser_loss(text: TextEncoder, transformer: Transformer, config: TrainConfig) -> Loss:

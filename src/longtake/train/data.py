@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from longtake.config import TrainConfig
+from longtake.parallel import ALONE, Workers
 from longtake.text import Tokenizer
 from longtake.text.tokenizer import PAD
 from longtake.vae import Autoencoder
@@ -27,17 +28,20 @@ class Ring:
     A resumed run renders the same clips again instead of storing them.
     """
 
-    def __init__(self, make: Callable[[int], Batch], batches: int) -> None:
-        """Keep up to `batches` batches of what `make` returns."""
+    def __init__(
+        self, make: Callable[[int], Batch], batches: int, workers: Workers = ALONE
+    ) -> None:
+        """Keep up to `batches` batches of what `make` returns; workers make different ones."""
         self.make = make
         self.batches = batches
+        self.workers = workers
         self.made = 0
         self.buffers: Batch = ()
 
     def advance(self, target: int) -> None:
         """Make batches up to number `target`, leaving out those that would be overwritten."""
         for number in range(max(self.made, target - self.batches), target):
-            batch = self.make(number)
+            batch = self.make(number * self.workers.size + self.workers.rank)
             if not self.buffers:
                 self.buffers = tuple(
                     torch.empty(self.batches, *part.shape, dtype=part.dtype, device=part.device)
@@ -65,7 +69,7 @@ def to_signed(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return frames.float() / 127.5 - 1
 
 
-def pixel_ring(config: TrainConfig, device: torch.device) -> Ring:
+def pixel_ring(config: TrainConfig, device: torch.device, workers: Workers) -> Ring:
     """Short clips as bytes, for the autoencoder."""
 
     def make(number: int) -> Batch:
@@ -81,13 +85,14 @@ def pixel_ring(config: TrainConfig, device: torch.device) -> Ring:
         )
         return (frames,)
 
-    return Ring(make, config.pool // config.render_batch)
+    return Ring(make, config.pool // config.render_batch, workers)
 
 
 def latent_ring(
-    config: TrainConfig, autoencoder: Autoencoder, tokenizer: Tokenizer, device: torch.device
+    config: TrainConfig, autoencoder: Autoencoder, tokenizer: Tokenizer, workers: Workers
 ) -> Ring:
     """Whole clips as latents with their tokenised captions, for the denoiser."""
+    device = autoencoder.latent_mean.device
 
     @torch.no_grad()
     def make(number: int) -> Batch:
@@ -100,7 +105,7 @@ def latent_ring(
         tokens = caption_tokens(scenes, tokenizer, random.Random(f"{config.seed} {number}"))
         return latents.to(torch.bfloat16), tokens.to(device)
 
-    return Ring(make, config.pool // config.render_batch)
+    return Ring(make, config.pool // config.render_batch, workers)
 
 
 def caption_tokens(

@@ -7,8 +7,9 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from longtake.checkpoints import load_state, save_state
 from longtake.config import TrainConfig, to_dict
-from longtake.errors import SettingError
+from longtake.errors import CannotHere, SettingError
+from longtake.parallel import ALONE, Workers
 from longtake.train.data import Batch, Ring, batches_due, generator_for
 from longtake.train.optim import Ema, Optimiser, learning_rate_scale
 
@@ -48,15 +50,18 @@ class Stage:
     """Name of the metric in the log."""
     preview: Preview
     """Writes a picture of what the averaged weights make."""
+    shapes: dict[str, Any] = field(default_factory=dict)
+    """Shapes of the networks as JSON values; a run is resumed with the same ones only."""
 
 
 class Trainer:
     """Runs a stage and leaves the averaged weights in its module."""
 
-    def __init__(self, stage: Stage, config: TrainConfig, folder: Path) -> None:
+    def __init__(
+        self, stage: Stage, config: TrainConfig, folder: Path, workers: Workers = ALONE
+    ) -> None:
         """Prepare, taking up the newest checkpoint in the folder if there is one."""
-        self.stage, self.config, self.folder = stage, config, folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self.stage, self.config, self.folder, self.workers = stage, config, folder, workers
         self.device = next(stage.module.parameters()).device
         self.optimiser = Optimiser(stage.module.named_parameters(), config, stage.outer)
         self.ema = Ema(stage.module.named_parameters(), config.ema)
@@ -68,48 +73,63 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """Where the state of an unfinished run lies."""
-        return self.folder / f"{self.stage.name}.state.safetensors"
+        return state_path(self.folder, self.stage.name)
 
     def run(self) -> None:
         """Train to the last step; afterwards the module holds the averaged weights."""
-        with closing(_Log(self.folder / f"{self.stage.name}.csv", self.stage, self.config)) as log:
-            self._steps(log)
+        if self.workers.first:
+            log_file = self.folder / f"{self.stage.name}.csv"
+            with closing(_Log(log_file, self.stage, self.config, self.step)) as log:
+                self._steps(log)
+            # What follows may be killed too; it then begins again from the last step.
+            self.save()
+        else:
+            self._steps(None)
         self.ema.swap()
-        self.stage.preview(self.folder / f"{self.stage.name}.png")
+        if self.workers.first:
+            self.stage.preview(self.folder / f"{self.stage.name}.png")
 
-    def _steps(self, log: "_Log") -> None:
+    def _steps(self, log: "_Log | None") -> None:
         started = time.monotonic()
         while self.step < self.steps:
             self.stage.ring.advance(batches_due(self.config, self.step, self.stage.fill))
-            log.add(*self._one_step())
+            row = self._one_step()
             self.step += 1
-            if self.step % self.config.log_every == 0 or self.step == self.steps:
-                log.write(self.step, self.steps)
-            if self.calibrating:
+            if log is not None:
+                log.add(*row)
+                self._record(log)
+            if self.calibrating and self.step % self.config.log_every == 0:
                 self._calibrate(log, time.monotonic() - started)
-            if self.step % self.config.checkpoint_every == 0:
-                self.save()
-            if self.config.preview_every and self.step % self.config.preview_every == 0:
-                self._preview()
+
+    def _record(self, log: "_Log") -> None:
+        """Whatever is written after a step; the first worker's task."""
+        if self.step % self.config.log_every == 0 or self.step == self.steps:
+            log.write(self.step, self.steps)
+        if self.step % self.config.checkpoint_every == 0:
+            self.save()
+        if self.config.preview_every and self.step % self.config.preview_every == 0:
+            self._preview()
 
     def _one_step(self) -> tuple[Tensor, Tensor, Tensor]:
-        generator = generator_for(self.config.seed, self.step, self.device)
+        draw = self.step * self.workers.size + self.workers.rank
+        generator = generator_for(self.config.seed, draw, self.device)
         batch = self.stage.ring.draw(self.config.batch, generator)
         loss, metric = self.stage.loss(batch, generator)
         loss.backward()
+        self.workers.average([p.grad for p in self.optimiser.parameters if p.grad is not None])
         c = self.config
         norm = self.optimiser.step(learning_rate_scale(self.step, self.steps, c.warmup, c.decay))
         self.ema.update(self.step)
         return loss.detach(), metric.detach(), norm
 
-    def _calibrate(self, log: "_Log", elapsed_s: float) -> None:
+    def _calibrate(self, log: "_Log | None", elapsed_s: float) -> None:
         """Set the number of steps so that the run ends in time; fixed before the decay begins."""
         budget_s = 60 * self.config.minutes
-        if log.step_s is None or self.step < 2 * _SETTLE_STEPS:
-            return
-        if elapsed_s > budget_s * (1 - self.config.decay) * 0.9:
-            self.calibrating = False
-        self.steps = self.step + max(1, int((budget_s - elapsed_s) / log.step_s))
+        if log is not None and log.step_s is not None and self.step >= 2 * _SETTLE_STEPS:
+            self.calibrating = elapsed_s <= budget_s * (1 - self.config.decay) * 0.9
+            self.steps = self.step + max(1, int((budget_s - elapsed_s) / log.step_s))
+        self.steps = int(self.workers.agree(self.steps, self.device))
+        self.calibrating = bool(self.workers.agree(self.calibrating, self.device))
 
     def _preview(self) -> None:
         self.ema.swap()
@@ -124,14 +144,14 @@ class Trainer:
         settings = {
             "step": str(self.step),
             "steps": str(self.steps),
-            "config": json.dumps(to_dict(self.config)),
+            "config": self._settings(),
         }
         save_state(self.checkpoint, tensors, settings)
 
     def resume(self) -> None:
         """Take up where the checkpoint was made; other settings are refused."""
         tensors, settings = load_state(self.checkpoint)
-        if json.loads(settings["config"]) != json.loads(json.dumps(to_dict(self.config))):
+        if settings["config"] != self._settings():
             msg = (
                 f"{self.checkpoint} was made with other settings; use them again or another folder"
             )
@@ -151,20 +171,29 @@ class Trainer:
         self.calibrating = False
         logger.info("%s: going on from step %d of %d", self.stage.name, self.step, self.steps)
 
+    def _settings(self) -> str:
+        settings = {"train": to_dict(self.config), "shapes": self.stage.shapes}
+        return json.dumps(settings, sort_keys=True)
+
+
+def state_path(folder: Path, stage: str) -> Path:
+    """Where the state of a stage's unfinished run lies."""
+    return folder / f"{stage}.state.safetensors"
+
 
 class _Log:
     """Means between log lines, to the console, a CSV and TensorBoard."""
 
-    def __init__(self, path: Path, stage: Stage, config: TrainConfig) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow, only training
-
+    def __init__(self, path: Path, stage: Stage, config: TrainConfig, step: int) -> None:
+        writer = _summary_writer()
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.stage, self.config = stage, config
-        self.board = SummaryWriter(str(path.parent / "tensorboard" / stage.name))
-        fresh = not path.exists()
-        self.file = path.open("a", newline="")
+        self.board = writer(str(path.parent / "tensorboard" / stage.name), purge_step=step + 1)
+        done = _rows_until(path, step)
+        self.file = path.open("w", newline="")
         self.rows = csv.writer(self.file)
-        if fresh:
-            self.rows.writerow(["step", "loss", stage.metric, "gradient", "clips_per_s", "time_s"])
+        self.rows.writerow(["step", "loss", stage.metric, "gradient", "clips_per_s", "time_s"])
+        self.rows.writerows(done)
         self.sums: Tensor | None = None
         self.count = 0
         self.start = self.last = time.monotonic()
@@ -205,3 +234,21 @@ class _Log:
         """Flush and close the files."""
         self.file.close()
         self.board.close()
+
+
+def _summary_writer() -> Any:  # noqa: ANN401 - its class is only there with the extra
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow, only training
+    except ImportError as error:
+        msg = "training needs tensorboard, which is missing; run: pip install 'longtake[train]'"
+        raise CannotHere(msg) from error
+    return SummaryWriter
+
+
+def _rows_until(path: Path, step: int) -> list[list[str]]:
+    """Lines of an earlier log up to the step a run goes on from; later ones are made again."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    return [row for row in rows[1:] if row and int(row[0]) <= step]
