@@ -117,11 +117,11 @@ class SampleConfig:
     """Output frames; 16 x seconds + 1. Made as 4n + 1 (frame 0 stands alone), then trimmed."""
     seed: int = 0
     """Which film of the many that fit the prompt; 0 to 2^64 - 1."""
-    steps: int = 20
+    steps: int = 12
     """Sampler steps; time grows in proportion."""
     guidance: float = 3.0
     """Classifier-free guidance scale; 1.0 turns it off and halves the cost."""
-    shift: float = 3.0
+    shift: float = 10.0
     """Timestep shift; above 1 more steps are spent at high noise, where motion is decided."""
     sampler: SamplerName = "dpm"
     """`dpm` (DPM-Solver++ 2M, flow form) or `euler`."""
@@ -140,13 +140,13 @@ class SampleConfig:
             )
             raise SettingError(msg)
         if not 1 <= self.steps <= 1000:
-            msg = f"steps must be 1 to 1000, got {self.steps}; try 20"
+            msg = f"steps must be 1 to 1000, got {self.steps}; try 12"
             raise SettingError(msg)
         if not (math.isfinite(self.guidance) and 1.0 <= self.guidance <= 30.0):
             msg = f"guidance must be 1 to 30, got {self.guidance}; try 3"
             raise SettingError(msg)
         if not (math.isfinite(self.shift) and 0.1 <= self.shift <= 100.0):
-            msg = f"shift must be 0.1 to 100, got {self.shift}; try 3"
+            msg = f"shift must be 0.1 to 100, got {self.shift}; try 10"
             raise SettingError(msg)
 
 

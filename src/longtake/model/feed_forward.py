@@ -42,14 +42,11 @@ class MixFeedForward(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
         self.temporal = TemporalConv(width)
 
-    def forward(
-        self, x: Float[Tensor, "b n d"], grid: tuple[int, int, int]
-    ) -> Float[Tensor, "b n d"]:
-        """Transform the tokens of a (time, height, width) grid."""
-        t, h, w = grid
+    def forward(self, x: Float[Tensor, "b t s d"], height: int) -> Float[Tensor, "b t s d"]:
+        """Transform the tokens, s = height x width of them in each latent frame."""
         u = F.silu(self.up(x))
-        u = rearrange(u, "b (t h w) c -> (b t) c h w", t=t, h=h, w=w)
-        u = rearrange(self.depthwise(u), "(b t) c h w -> b t (h w) c", t=t)
+        u = rearrange(u, "b t (h w) c -> (b t) c h w", h=height)
+        u = rearrange(self.depthwise(u), "(b t) c h w -> b t (h w) c", b=len(x))
         a, b = u.chunk(2, dim=-1)
         y = self.down(a * F.silu(b))
-        return rearrange(y + self.temporal(y), "b t s d -> b (t s) d")
+        return y + self.temporal(y)

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -32,23 +32,22 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b n d"],
+        x: Float[Tensor, "b t s d"],
         modulation: Float[Tensor, "b t 6 d"],
         text: Float[Tensor, "b m d"],
         mask: Bool[Tensor, "b m"],
         rotary: Rotary,
-        grid: tuple[int, int, int],
+        height: int,
         segments: tuple[int, ...],
-    ) -> Float[Tensor, "b n d"]:
-        """Update the tokens of a (time, height, width) grid."""
-        table = (modulation + self.table).to(x.dtype)
-        tokens = repeat(table, "b t six d -> six b (t s) d", s=grid[1] * grid[2])
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = tokens.unbind(0)
-        y = _norm(x) * (1 + scale_a) + shift_a
-        x = x + gate_a * self.self_attention(y, rotary, segments)
-        x = x + self.cross_attention(x, text, mask)
-        y = _norm(x) * (1 + scale_f) + shift_f
-        return x + gate_f * self.feed_forward(y, grid)
+    ) -> Float[Tensor, "b t s d"]:
+        """Update the tokens, s = height x width of them in each latent frame."""
+        table = (modulation + self.table).to(x.dtype)[:, :, :, None]
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
+        y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
+        x = torch.addcmul(x, gate_a, self.self_attention(y, rotary, segments).view_as(x))
+        x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
+        y = torch.addcmul(shift_f, _norm(x), 1 + scale_f)
+        return torch.addcmul(x, gate_f, self.feed_forward(y, height))
 
 
 class Transformer(nn.Module):
@@ -92,7 +91,7 @@ class Transformer(nn.Module):
         """
         t, h, w = grid = latents.shape[2], latents.shape[3], latents.shape[4]
         dtype = self.embed.weight.dtype
-        x = self.embed(rearrange(latents, "b c t h w -> b (t h w) c").to(dtype))
+        x = self.embed(rearrange(latents, "b c t h w -> b t (h w) c").to(dtype))
         embedding, modulation = self.noise_level(sigma)
         text = self.text_out(F.gelu(self.text_in(text.to(dtype)), approximate="tanh"))
         text = ops.rms_norm(text, self.text_norm, 1e-5)
@@ -100,10 +99,10 @@ class Transformer(nn.Module):
         rotary = rotary_3d(grid, head_size, self.config.rope_theta, latents.device)
         segments = segments_of(t, self.config.segment, h * w)
         for block in self.blocks:
-            x = block(x, modulation, text, mask, rotary, grid, segments)
-        shift, scale = (self.head_table + embedding[:, :, None]).to(x.dtype).unbind(2)
-        x = rearrange(x, "b (t s) d -> b t s d", t=t)
-        x = self.head(_norm(x) * (1 + scale[:, :, None]) + shift[:, :, None])
+            x = block(x, modulation, text, mask, rotary, h, segments)
+        table = (self.head_table + embedding[:, :, None]).to(x.dtype)[:, :, :, None]
+        shift, scale = table.unbind(2)
+        x = self.head(torch.addcmul(shift, _norm(x), 1 + scale))
         return rearrange(x, "b t (h w) c -> b c t h w", h=h, w=w)
 
 
