@@ -4,7 +4,7 @@ VENV ?= .venv
 PROMPT ?= a red ball bounces on a grass field during the day
 FILM ?= film.mp4
 BIN := $(VENV)/bin
-.PHONY: film setup test test-slow check figures docs bench
+.PHONY: film setup test test-slow coverage check figures docs bench
 
 # uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
 ifndef UV_FIND_LINKS
@@ -21,8 +21,13 @@ setup: $(VENV)/.setup  # install every extra that runs on a CPU
 test: setup  # the default tests: no GPU, nothing slow
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+coverage: setup  # every line and branch of the small maths
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,flow samplers guidance config))
+	$(BIN)/coverage report
+
 test-slow: setup  # the tests over ten seconds: a clean install, long films
 	$(BIN)/pytest -m "slow and not gpu and not compile"
+	JAXTYPING_DISABLE=1 $(BIN)/pytest -m compile
 
 check: setup  # style, types, the floor plan, spelling, and no folder or address of one machine
 	$(BIN)/ruff check .

@@ -4,7 +4,14 @@ import json
 import pytest
 
 from longtake import config
-from longtake.config import SampleConfig, TrainConfig, TransformerConfig
+from longtake.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    SampleConfig,
+    TextConfig,
+    TrainConfig,
+    TransformerConfig,
+)
 from longtake.errors import SettingError
 
 
@@ -110,3 +117,29 @@ def test_training_settings_that_cannot_work_are_refused(change, complaint):
 def test_networks_that_do_not_fit_each_other_are_refused(tiny, change, complaint):
     with pytest.raises(SettingError, match=complaint):
         config.merge(tiny, {"transformer": change})
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: AutoencoderConfig(widths=(8, 16)), "has 3 stages"),
+        (lambda: TextConfig(width=10, heads=4), "text width 10 is not a multiple of heads 4"),
+        (lambda: TransformerConfig(width=30, heads=4), "must split into 4 even heads"),
+        (lambda: TransformerConfig(segment=0), "segment must be at least 1 latent frame, got 0"),
+    ],
+)
+def test_shapes_that_do_not_add_up_are_refused(build, message):
+    with pytest.raises(SettingError, match=message):
+        build()
+
+
+def test_a_setting_without_a_default_must_be_given(tiny):
+    data = config.to_dict(tiny)
+    del data["words"]
+    with pytest.raises(SettingError, match="ModelConfig lacks the setting 'words'"):
+        config.from_dict(ModelConfig, data)
+
+
+def test_a_latent_cell_covers_32_pixels_and_whole_numbers_pass_for_floats():
+    assert AutoencoderConfig().spatial_stride == 32
+    assert config.from_dict(SampleConfig, {"guidance": 3}).guidance == 3.0

@@ -47,3 +47,8 @@ def test_errors_shrink_with_the_order_of_the_solver():
     second = solved_error(samplers.dpm_solver_2m, 40) / solved_error(samplers.dpm_solver_2m, 160)
     assert 3.0 < euler < 5.0
     assert second > 8.0
+
+
+def test_a_setting_names_its_solver():
+    assert samplers.sampler_of("dpm") is samplers.dpm_solver_2m
+    assert samplers.sampler_of("euler") is samplers.euler

@@ -7,6 +7,7 @@ value is the result.
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import assert_never
 
 from jaxtyping import Float
 from torch import Tensor
@@ -65,8 +66,7 @@ def sampler_of(name: SamplerName) -> Sampler:
         case "euler":
             return euler
         case _:
-            msg = f"unknown sampler {name}"
-            raise AssertionError(msg)
+            assert_never(name)
 
 
 def _log_snr(sigma: float) -> float:
