@@ -296,3 +296,16 @@ def test_film_strips_refuse_no_clips_and_missing_labels(tmp_path):
         film_strips(tmp_path / "a.png", [film(), film()], ["one"])
     with pytest.raises(OutputError, match="mkdir"):
         film_strips(tmp_path / "x" / "a.png", [film()])
+
+
+@pytest.mark.parametrize("width, height", [(96, 64), (448, 256)])
+def test_same_frames_give_the_same_bytes_whatever_lay_in_memory_before(tmp_path, width, height):
+    rng = np.random.default_rng(0)
+    frames = np.cumsum(rng.integers(0, 3, (17, height, width, 3)), axis=1).astype(np.uint8)
+    seen, used = set(), []
+    for run in range(25):
+        used = [*used[-20:], np.full(int(rng.integers(1, 100_000)), run, dtype=np.uint8)]
+        with VideoWriter(tmp_path / "film.mp4", width=width, height=height) as writer:
+            writer.write(frames)
+        seen.add((tmp_path / "film.mp4").read_bytes())
+    assert len(seen) == 1
