@@ -94,3 +94,14 @@ def test_an_unknown_model_is_refused_with_the_nearest_name():
 def test_asking_for_a_missing_cuda_device_says_what_to_do():
     with pytest.raises(CannotHere, match="--device cpu"):
         load("previz", device="cuda")
+
+
+def test_the_callers_own_gradients_go_on_between_events_and_frames_are_ordinary(pipeline):
+    weight = torch.ones(3, requires_grad=True)
+    for event in pipeline.stream("a red ball", SETTINGS):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        (weight * 2).sum().backward()
+        if isinstance(event, Frames):
+            event.pixels.add_(1)
+    assert weight.grad is not None

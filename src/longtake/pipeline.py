@@ -85,6 +85,8 @@ class Pipeline:
         """Where the model runs."""
         return self.transformer.head_table.device
 
+    # As a decorator it holds while the generator works and not in between, in the caller's code.
+    @torch.no_grad()
     def stream(self, prompt: str, settings: SampleConfig) -> Iterator[Event]:
         """Make a film and yield progress and notices, then frames in order.
 
@@ -95,17 +97,16 @@ class Pipeline:
         reading = self._read(prompt, settings)
         yield from (Notice(text) for text in _notices(reading))
         yield Progress("text", 0, 1)
-        with torch.inference_mode():
-            condition = self._encode(reading)
-            yield Progress("text", 1, 1)
-            latents = self._start(settings)
-            sampler = sampler_of(settings.sampler)
-            sigmas = flow.schedule(settings.steps, settings.shift)
-            velocity = _Guided(self.transformer, condition, settings.guidance)
-            for step, x in enumerate(sampler(velocity, latents, sigmas), start=1):
-                latents = x
-                yield Progress("denoise", step, settings.steps)
-            yield from self._decode(latents, settings.frames)
+        condition = self._encode(reading)
+        yield Progress("text", 1, 1)
+        latents = self._start(settings)
+        sampler = sampler_of(settings.sampler)
+        sigmas = flow.schedule(settings.steps, settings.shift)
+        velocity = _Guided(self.transformer, condition, settings.guidance)
+        for step, x in enumerate(sampler(velocity, latents, sigmas), start=1):
+            latents = x
+            yield Progress("denoise", step, settings.steps)
+        yield from self._decode(latents, settings.frames)
 
     def generate(
         self,
