@@ -224,7 +224,7 @@ def load(
     dtype = _dtype(precision, target)
     config = from_dict(ModelConfig, read_json(preset.folder / MODEL_FILE))
     parts = build(config)
-    for part_name, part in zip(PARTS, (parts[2], parts[1], parts[0]), strict=True):
+    for part_name, part in zip(PARTS, parts, strict=True):
         _fill(part, preset, part_name)
         part.to(target, dtype).eval().requires_grad_(False)
     return Pipeline(

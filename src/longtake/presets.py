@@ -8,8 +8,8 @@ from longtake.errors import ModelError
 
 MODEL_FILE = "model.json"
 """Shapes and vocabulary of a model."""
-PARTS = ("autoencoder", "transformer", "text")
-"""Weights of a model, each in safetensors of this name."""
+PARTS = ("text", "transformer", "autoencoder")
+"""Weights of a model in the order of the path, each in safetensors of this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtake.config import SamplerName
+from longtake.flow import clean_from
 
 Latents = Float[Tensor, "b c t h w"]
 Velocity = Callable[[Latents, float], Latents]
@@ -47,7 +48,7 @@ def dpm_solver_2m(
     h_before = math.inf
     levels = sigmas.tolist()
     for now, after in pairwise(levels):
-        clean = x - now * velocity(x, now)
+        clean = clean_from(x, velocity(x, now), now)
         h = _log_snr(after) - _log_snr(now)
         target = clean
         if before is not None and math.isfinite(h) and math.isfinite(h_before):
