@@ -60,6 +60,7 @@ def test_film_carries_what_it_was_made_from(folder):
     assert made.prompt == "a red ball"
     assert made.settings == SampleConfig(width=64, height=64, frames=9, steps=2, seed=7)
     assert (made.model, made.model_hash, made.version) == ("previz", "ab" * 32, __version__)
+    assert made.precision == "fp32"  # what it was made in, not the "auto" that was asked for
 
 
 def test_film_without_metadata_carries_none(folder):
@@ -131,7 +132,7 @@ def test_existing_files_stay_without_overwrite_and_go_with_it(folder, capsys):
 class Broken:
     """A model that fails in the middle of a film."""
 
-    name, model_hash = "previz", ""
+    name, model_hash, precision = "previz", "", "fp32"
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -212,7 +212,12 @@ PROMPTS = [
 def manifest(prompt: str) -> Manifest:
     settings = SampleConfig(seed=2**64 - 1, frames=33, guidance=4.5)
     return Manifest(
-        prompt=prompt, model="previz", model_hash="ab" * 32, version="0.1.0", settings=settings
+        prompt=prompt,
+        model="previz",
+        model_hash="ab" * 32,
+        version="0.1.0",
+        settings=settings,
+        precision="bf16",
     )
 
 

@@ -85,6 +85,11 @@ class Pipeline:
         """Where the model runs."""
         return self.transformer.head_table.device
 
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """Arithmetic of the networks; other arithmetic gives other bytes."""
+        return "bf16" if self.transformer.head_table.dtype == torch.bfloat16 else "fp32"
+
     # As a decorator it holds while the generator works and not in between, in the caller's code.
     @torch.no_grad()
     def stream(self, prompt: str, settings: SampleConfig) -> Iterator[Event]:

@@ -154,7 +154,7 @@ def generate(
             model_hash=pipe.model_hash,
             version=__version__,
             settings=settings,
-            precision=model.precision,
+            precision=pipe.precision,
         )
         tags = manifest.tags() if out.metadata else {}
         warnings += _make(pipe, manifest, output, tags, show)

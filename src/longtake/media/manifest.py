@@ -25,8 +25,8 @@ class Manifest:
     """Release of Longtake that made the film."""
     settings: SampleConfig
     """Everything else that decides the pixels, the seed among it."""
-    precision: str = "auto"
-    """Arithmetic asked for; `auto` depends on the machine."""
+    precision: str
+    """Arithmetic it was made in, fp32 or bf16; the same bytes need the same."""
 
     def to_json(self) -> str:
         """One compact line; the same manifest gives the same bytes."""
