@@ -12,7 +12,14 @@ from longtake.world.cast import KINDS
 from longtake.world.choreography import frame_times, move_camera, track
 from longtake.world.geometry import PARTS_PER_SUBJECT, build, place, project
 from longtake.world.render import render, render_ids
-from longtake.world.scene import MAX_SUBJECTS, Scenes, Subject, sample_scenes, scene_of
+from longtake.world.scene import (
+    MAX_SUBJECTS,
+    WORLD_VERSION,
+    Scenes,
+    Subject,
+    sample_scenes,
+    scene_of,
+)
 from longtake.world.truth import truth, with_visibility
 
 SMALL = {"height": 64, "width": 112}
@@ -41,7 +48,7 @@ def prop_columns(camera: str) -> tuple[np.ndarray, np.ndarray]:
     centres = place(scenes, track(scenes, times)).centre[:, :, MAX_SUBJECTS * PARTS_PER_SUBJECT :]
     u, _, _ = project(path, centres[:, :, :, None])
     u = u[0, :, :, 0].numpy()
-    return u[:, :4], u[:, 4:]
+    return u[:, 2:6], u[:, 6:]
 
 
 def test_the_same_scene_gives_the_same_pixels():
@@ -226,7 +233,7 @@ def test_boxes_hold_the_pixels_of_their_subject():
 def test_truth_is_json_and_complete():
     scenes = sample_scenes(2, np.random.default_rng(3))
     for clip in truth(scenes, frames=3):
-        assert json.loads(json.dumps(asdict(clip)))["version"] == 1
+        assert json.loads(json.dumps(asdict(clip)))["version"] == WORLD_VERSION
         assert len(clip.poses) == 3
         for subject in clip.subjects:
             assert len(subject.track) == len(subject.boxes) == len(subject.in_frame) == 3

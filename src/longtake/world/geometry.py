@@ -237,7 +237,7 @@ def _frame_rows(
     radius = table([[x.disc_radius] for x in LIGHTS], eye)[on_device(scenes.light, device)]
     jitter = on_device(scenes.scene_jitter, device)
     bearing = 2 * math.pi * jitter[:, 8:9]
-    hills = torch.cat([torch.cos(bearing), torch.sin(bearing), 0.7 + 0.7 * jitter[:, 9:10]], dim=1)
+    hills = torch.cat([torch.cos(bearing), torch.sin(bearing), 1.0 + 0.7 * jitter[:, 9:10]], dim=1)
     ground = table(
         [[*g.low, *g.high, *_waves(g.waves), g.warp, g.checker, g.lines] for g in GROUNDS],
         eye,

@@ -11,7 +11,7 @@ from longtake.errors import SettingError
 from longtake.world.cast import COLOURS, HELD_OUT_PAIRS, KINDS, MOTIONS, SIZES, allowed_motions
 from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS, PROP_PLACES
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Changes whenever the same scene would look different."""
 MAX_SUBJECTS = 2
 SLOTS = ("left", "centre", "right")

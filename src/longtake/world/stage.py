@@ -145,14 +145,14 @@ LIGHTS = (
         sun=(0.34, 0.34, 0.38),
         ambient=(0.50, 0.48, 0.54),
         ground_tint=(0.57, 0.64, 0.84),
-        horizon=(0.13, 0.17, 0.30),
-        zenith=(0.02, 0.03, 0.10),
-        hill_far=(0.08, 0.10, 0.20),
-        hill_near=(0.05, 0.07, 0.14),
+        horizon=(0.24, 0.29, 0.46),
+        zenith=(0.03, 0.05, 0.15),
+        hill_far=(0.12, 0.14, 0.27),
+        hill_near=(0.04, 0.05, 0.11),
         disc=(0.92, 0.94, 1.0),
         disc_elevation_deg=9.0,
         disc_radius=0.04,
-        front_chance=0.5,
+        front_chance=0.6,
     ),
 )
 
@@ -160,10 +160,10 @@ CAMERAS = (
     CameraMove(name="static"),
     CameraMove(name="pan_left", pan_deg=-30.0),
     CameraMove(name="pan_right", pan_deg=30.0),
-    CameraMove(name="dolly_in", dolly=-4.6),
-    CameraMove(name="dolly_out", dolly=4.6),
-    CameraMove(name="truck_left", truck=-4.2),
-    CameraMove(name="truck_right", truck=4.2),
+    CameraMove(name="dolly_in", dolly=-5.6),
+    CameraMove(name="dolly_out", dolly=5.6),
+    CameraMove(name="truck_left", truck=-5.4),
+    CameraMove(name="truck_right", truck=5.4),
     CameraMove(name="orbit", orbit_deg=52.0),
     CameraMove(name="crane_up", crane=4.0, height=3.0),
 )
@@ -176,13 +176,13 @@ PROPS = (
 )
 
 PROP_PLACES = (
-    (-5.4, 5.0, 1.0),
-    (-4.0, 6.6, 1.0),
-    (4.1, 6.3, 1.0),
-    (5.5, 4.8, 1.0),
-    (-10.0, 15.0, 1.8),
-    (-3.2, 19.0, 1.9),
-    (3.4, 14.0, 1.6),
-    (9.6, 18.0, 2.0),
+    (-2.7, -3.4, 0.6),
+    (2.8, -3.2, 0.6),
+    (-5.0, 4.4, 1.0),
+    (4.8, 4.8, 1.0),
+    (-3.8, 8.4, 1.4),
+    (3.9, 8.0, 1.4),
+    (-9.0, 17.0, 2.2),
+    (8.6, 16.0, 2.2),
 )
-"""x and z in metres, and scale, of each prop: half of them mid, half far."""
+"""x and z in metres, and scale, of each prop, at four depths: what a camera move parts."""
