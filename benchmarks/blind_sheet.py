@@ -38,7 +38,7 @@ BLIND = ROOT / "docs" / "figures" / "blind"
 """Drawings, a folder for each seed; all of them stay, the failed ones too."""
 KEPT = ROOT / "out" / "blind"
 """The shown frames, kept out of the repository so that `score` need not film again."""
-SEED = 20261125
+SEED = 20261126
 FILMS, PER_PAGE = 24, 4
 SHOWN, SHOWN_WIDTH, COLUMNS = 10, 224, 5
 POOL, TRIES = 400, 10_000

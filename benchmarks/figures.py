@@ -132,6 +132,12 @@ def training(path: Path, logs: Path) -> None:
         left.set_ylim(bottom=float(np.quantile(quality, 0.02)))
         minutes, loss = curve(logs / "transformer.csv", "loss")
         plot(right, minutes, loss, "transformer: loss, mean squared error of the velocity")
+        further, harder = curve(logs / "transformer_further.csv", "loss")
+        right.plot(
+            minutes[-1] + further, harder, color=INK, linewidth=1.6, label="two GPUs, more noise"
+        )
+        right.set_xlim(0, minutes[-1] + further[-1])
+        right.legend(frameon=False)
         right.set_yscale("log")
         right.yaxis.set_major_formatter("{x:g}")
         right.yaxis.set_minor_formatter("{x:g}")
@@ -145,7 +151,7 @@ def plot(axes: Axes, minutes: np.ndarray, values: np.ndarray, title: str) -> Non
     """One curve; every line of a log is a mean already."""
     axes.plot(minutes, values, color=ACCENT, linewidth=1.6)
     axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xlabel("minutes on one GPU")
+    axes.set_xlabel("minutes")
     axes.set_xlim(0, minutes[-1])
     axes.grid(visible=True, which="both", color=INK, alpha=0.12, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

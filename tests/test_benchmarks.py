@@ -190,9 +190,14 @@ def test_time_before_a_restart_counts_in_the_training_curve(tmp_path):
     assert quality.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_the_training_figure_is_drawn_from_the_two_logs(tmp_path):
+def test_the_training_figure_is_drawn_from_the_logs(tmp_path):
     head = "step,loss,{},gradient,clips_per_s,time_s\n"
-    for name, metric in (("autoencoder", "psnr"), ("transformer", "low_noise")):
+    metrics = {
+        "autoencoder": "psnr",
+        "transformer": "low_noise",
+        "transformer_further": "low_noise",
+    }
+    for name, metric in metrics.items():
         rows = [f"{n},{1 / n:.4f},{20 + n},1,1,{9 * n}\n" for n in range(1, 60)]
         (tmp_path / f"{name}.csv").write_text(head.format(metric) + "".join(rows))
     figures.training(tmp_path / "training.png", tmp_path)

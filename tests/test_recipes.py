@@ -265,6 +265,14 @@ def test_the_defaults_are_what_the_embedded_model_was_trained_with():
         assert int(last["step"]) == config.steps
 
 
+def test_the_second_run_of_the_embedded_model_is_an_example_and_its_log_is_kept():
+    recipe = load_recipe(str(ROOT / "examples" / "further_train.json"))
+    log = rows(ROOT / "docs" / "training" / "transformer_further.csv")
+    assert recipe.model == PrevizRecipe().model
+    assert float(log[-1]["time_s"]) / 60 == pytest.approx(recipe.transformer.minutes, rel=0.1)
+    assert int(log[0]["step"]) == recipe.transformer.log_every
+
+
 def test_a_recipe_is_a_name_or_a_file_of_what_differs(tmp_path):
     assert load_recipe("previz") == PrevizRecipe()
     path = tmp_path / "mine.json"

@@ -61,7 +61,9 @@ def join(device: torch.device) -> tuple[Workers, torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", dist.get_node_local_rank())
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
     return Workers(dist.get_rank(), dist.get_world_size()), device
 
 

@@ -1,7 +1,8 @@
 """Run a recipe with the standard library alone, as on a bare GPU machine.
 
 python -m longtake.recipes [NAME_OR_FILE] --out FOLDER [--stage S] [--start FOLDER]
-torchrun --nproc-per-node 2 -m longtake.recipes … trains on two cards of one machine.
+torchrun --nproc-per-node 2 -m -- longtake.recipes … trains on two cards of one machine; without
+the two dashes torchrun takes --start for an option of its own.
 """
 
 import argparse
