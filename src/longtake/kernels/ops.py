@@ -4,14 +4,26 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
 from longtake.kernels.reference.attention import (
+    Memory,
     block_attention,
+    causal_block_attention,
+    causal_linear_attention,
     linear_attention,
     softmax_attention,
 )
 from longtake.kernels.reference.norm import rms_norm
 from longtake.kernels.reference.raycast import raycast as _raycast_reference
 
-__all__ = ["block_attention", "linear_attention", "raycast", "rms_norm", "softmax_attention"]
+__all__ = [
+    "Memory",
+    "block_attention",
+    "causal_block_attention",
+    "causal_linear_attention",
+    "linear_attention",
+    "raycast",
+    "rms_norm",
+    "softmax_attention",
+]
 
 
 def raycast(

@@ -1,5 +1,6 @@
 """The denoiser: latents, text, sigma to velocity."""
 
+from longtake.model.state import LayerState, State
 from longtake.model.transformer import Transformer
 
-__all__ = ["Transformer"]
+__all__ = ["LayerState", "State", "Transformer"]

@@ -10,6 +10,8 @@ from longtake.config import AttentionMode
 from longtake.kernels import ops
 from longtake.model.embeddings import Rotary
 
+Heads = Float[Tensor, "b heads n k"]
+
 
 class SelfAttention(nn.Module):
     """Video tokens look at each other.
@@ -34,12 +36,8 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], rotary: Rotary, segments: tuple[int, ...]
     ) -> Float[Tensor, "b n d"]:
-        """Mix the tokens; segments are token counts that only `block` looks at."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q, k = ops.rms_norm(q, self.norm_q, 1e-5), ops.rms_norm(k, self.norm_k, 1e-5)
-        q, k, v = (
-            rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
-        )
+        """Mix all tokens; segments are token counts that only `block` looks at."""
+        q, k, v = self._project(x)
         match self.mode:
             case "linear":
                 y = ops.linear_attention(q, k, v, rotary.cos, rotary.sin)
@@ -52,6 +50,34 @@ class SelfAttention(nn.Module):
                 msg = f"unknown attention mode {self.mode}"
                 raise AssertionError(msg)
         return self.out(rearrange(y, "b heads n k -> b n (heads k)"))
+
+    def advance(
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: Rotary,
+        chunks: tuple[int, ...],
+        past: ops.Memory | None,
+    ) -> tuple[Float[Tensor, "b n d"], ops.Memory]:
+        """Mix each chunk's tokens with those of its own and earlier chunks, counted in tokens."""
+        q, k, v = self._project(x)
+        match self.mode:
+            case "linear":
+                y, memory = ops.causal_linear_attention(q, k, v, *rotary, chunks, past)
+            case "block":
+                gate = torch.sigmoid(self.gate)
+                y, memory = ops.causal_block_attention(q, k, v, *rotary, gate, chunks, past)
+            case _:
+                msg = f"attention mode {self.mode} has no state of constant size"
+                raise AssertionError(msg)
+        return self.out(rearrange(y, "b heads n k -> b n (heads k)")), memory
+
+    def _project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k = ops.rms_norm(q, self.norm_q, 1e-5), ops.rms_norm(k, self.norm_k, 1e-5)
+        q, k, v = (
+            rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
+        )
+        return q, k, v
 
 
 class CrossAttention(nn.Module):

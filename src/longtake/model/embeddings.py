@@ -17,13 +17,18 @@ class Rotary(NamedTuple):
 
 
 def rotary_3d(
-    grid: tuple[int, int, int], channels: int, theta: float, device: torch.device
+    grid: tuple[int, int, int],
+    channels: int,
+    theta: float,
+    device: torch.device,
+    *,
+    start: int = 0,
 ) -> Rotary:
     """Angles of every token of a (time, height, width) grid, time-major.
 
     Height and width get 2 * floor(channels / 6) channels each and time the rest; within an axis
-    angle_i = position * theta^(-2 i / axis_channels). Positions are integers from 0 and never
-    rescaled.
+    angle_i = position * theta^(-2 i / axis_channels). Positions are integers from 0, in time from
+    `start`, and never rescaled.
 
     Source: SANA-Video (arXiv 2509.24695), section 3.2.
     """
@@ -32,7 +37,9 @@ def rotary_3d(
     angles = []
     for axis, (length, size) in enumerate(zip(grid, sizes, strict=True)):
         steps = torch.arange(0, size, 2, device=device, dtype=torch.float32) / size
-        angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * theta**-steps
+        first = start if axis == 0 else 0
+        places = torch.arange(first, first + length, device=device, dtype=torch.float32)
+        angle = places[:, None] * theta**-steps
         shape = [1, 1, 1, size // 2]
         shape[axis] = length
         angles.append(angle.view(shape).expand(*grid, size // 2))

@@ -1,5 +1,7 @@
 """Gated convolution with temporal mixing (Mix-FFN)."""
 
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -18,11 +20,27 @@ class TemporalConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width, width, 3))
 
-    def forward(self, x: Float[Tensor, "b t s d"]) -> Float[Tensor, "b t s d"]:
-        """Mix each position with the same position one latent frame before and after."""
+    def forward(
+        self,
+        x: Float[Tensor, "b t s d"],
+        chunks: tuple[int, ...],
+        past: Float[Tensor, "b s d"] | None = None,
+    ) -> Float[Tensor, "b t s d"]:
+        """Mix each position with the same position one latent frame before and after.
+
+        The last frame of a chunk sees zero after it, as the next chunk does not exist yet. The
+        first sees the last frame of the chunk before, which is `past` for the first chunk here.
+        """
         frames = x.shape[1]
         padded = F.pad(x, (0, 0, 0, 0, 1, 1))
-        taps = torch.cat([padded[:, i : i + frames] for i in range(3)], dim=-1)
+        if past is not None:
+            padded = torch.cat([past[:, None], padded[:, 1:]], dim=1)
+        before, after = padded[:, :frames], padded[:, 2:]
+        if len(chunks) > 1:
+            last = torch.zeros(frames, dtype=torch.bool, device=x.device)
+            last[[end - 1 for end in accumulate(chunks)]] = True
+            after = after.masked_fill(last[:, None, None], 0)
+        taps = torch.cat([before, x, after], dim=-1)
         return F.linear(taps, rearrange(self.weight, "o i taps -> o (taps i)").to(x.dtype))
 
 
@@ -42,11 +60,20 @@ class MixFeedForward(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
         self.temporal = TemporalConv(width)
 
-    def forward(self, x: Float[Tensor, "b t s d"], height: int) -> Float[Tensor, "b t s d"]:
-        """Transform the tokens, s = height x width of them in each latent frame."""
+    def forward(
+        self,
+        x: Float[Tensor, "b t s d"],
+        height: int,
+        chunks: tuple[int, ...],
+        past: Float[Tensor, "b s d"] | None = None,
+    ) -> tuple[Float[Tensor, "b t s d"], Float[Tensor, "b s d"]]:
+        """Transform the tokens, s = height x width of them in each latent frame.
+
+        Returns the last latent frame before the temporal convolution as well: the next `past`.
+        """
         u = F.silu(self.up(x))
         u = rearrange(u, "b t (h w) c -> (b t) c h w", h=height)
         u = rearrange(self.depthwise(u), "(b t) c h w -> b t (h w) c", b=len(x))
         a, b = u.chunk(2, dim=-1)
         y = self.down(a * F.silu(b))
-        return y + self.temporal(y)
+        return y + self.temporal(y, chunks, past), y[:, -1]

@@ -11,6 +11,7 @@ from longtake.kernels import ops
 from longtake.model.attention import CrossAttention, SelfAttention
 from longtake.model.embeddings import NoiseLevelEmbedding, Rotary, rotary_3d
 from longtake.model.feed_forward import MixFeedForward
+from longtake.model.state import LayerState, State
 
 
 class Block(nn.Module):
@@ -40,14 +41,39 @@ class Block(nn.Module):
         height: int,
         segments: tuple[int, ...],
     ) -> Float[Tensor, "b t s d"]:
-        """Update the tokens, s = height x width of them in each latent frame."""
+        """Update the tokens, s = height x width of them in each latent frame; all see all."""
         table = (modulation + self.table).to(x.dtype)[:, :, :, None]
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
         y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
         x = torch.addcmul(x, gate_a, self.self_attention(y, rotary, segments).view_as(x))
         x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
         y = torch.addcmul(shift_f, _norm(x), 1 + scale_f)
-        return torch.addcmul(x, gate_f, self.feed_forward(y, height))
+        y, _ = self.feed_forward(y, height, (x.shape[1],))
+        return torch.addcmul(x, gate_f, y)
+
+    def advance(
+        self,
+        x: Float[Tensor, "b t s d"],
+        modulation: Float[Tensor, "b t 6 d"],
+        text: Float[Tensor, "b m d"],
+        mask: Bool[Tensor, "b m"],
+        rotary: Rotary,
+        height: int,
+        chunks: tuple[int, ...],
+        past: LayerState | None,
+    ) -> tuple[Float[Tensor, "b t s d"], LayerState]:
+        """As `forward`, but a chunk sees itself and earlier ones; returns what they leave."""
+        table = (modulation + self.table).to(x.dtype)[:, :, :, None]
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
+        tokens = tuple(frames * x.shape[2] for frames in chunks)
+        y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
+        memory, frame = past or (None, None)
+        y, memory = self.self_attention.advance(y, rotary, tokens, memory)
+        x = torch.addcmul(x, gate_a, y.view_as(x))
+        x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
+        y = torch.addcmul(shift_f, _norm(x), 1 + scale_f)
+        y, frame = self.feed_forward(y, height, chunks, frame)
+        return torch.addcmul(x, gate_f, y), LayerState(memory, frame)
 
 
 class Transformer(nn.Module):
@@ -89,21 +115,74 @@ class Transformer(nn.Module):
             text: Embeddings from the text encoder.
             mask: True where a text token is real.
         """
-        t, h, w = grid = latents.shape[2], latents.shape[3], latents.shape[4]
-        dtype = self.embed.weight.dtype
-        x = self.embed(rearrange(latents, "b c t h w -> b t (h w) c").to(dtype))
+        t, h, w = latents.shape[2:]
+        x, text = self._tokens(latents), self._read(text)
         embedding, modulation = self.noise_level(sigma)
-        text = self.text_out(F.gelu(self.text_in(text.to(dtype)), approximate="tanh"))
-        text = ops.rms_norm(text, self.text_norm, 1e-5)
-        head_size = self.config.width // self.config.heads
-        rotary = rotary_3d(grid, head_size, self.config.rope_theta, latents.device)
+        rotary = self._rotary(latents, 0)
         segments = segments_of(t, self.config.segment, h * w)
         for block in self.blocks:
             x = block(x, modulation, text, mask, rotary, h, segments)
+        return rearrange(self._velocity(x, embedding), "b t (h w) c -> b c t h w", h=h, w=w)
+
+    def advance(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b t"],
+        text: Float[Tensor, "b m e"],
+        mask: Bool[Tensor, "b m"],
+        chunks: tuple[int, ...],
+        past: State | None = None,
+    ) -> tuple[Float[Tensor, "b c t h w"], State]:
+        """Velocity of the next chunks of a take, each seeing itself and the chunks before it.
+
+        One chunk without a past is `forward`, for `linear` attention. Chunk by chunk with the
+        state carried is all of them at once. The state of a pass over clean latents (sigma 0)
+        commits them; that of a pass over noisy ones is thrown away.
+
+        Args:
+            latents: Noisy latents that go on where the state ends.
+            sigma: Noise level of each latent frame, in [0, 1].
+            text: Embeddings from the text encoder.
+            mask: True where a text token is real.
+            chunks: Latent frames of each chunk, in order.
+            past: What the chunks before left; None at the start of a take.
+
+        Source: SANA-Video (arXiv 2509.24695), section 3.3.
+        """
+        h, w = latents.shape[3:]
+        x, text = self._tokens(latents), self._read(text)
+        embedding, modulation = self.noise_level(sigma)
+        start = past.latent_frames if past else 0
+        rotary = self._rotary(latents, start)
+        layers: list[LayerState] = []
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            before = past.layers[index] if past else None
+            x, after = block.advance(x, modulation, text, mask, rotary, h, chunks, before)
+            layers.append(after)
+        velocity = rearrange(self._velocity(x, embedding), "b t (h w) c -> b c t h w", h=h, w=w)
+        return velocity, State(tuple(layers), start + latents.shape[2])
+
+    def _tokens(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t s d"]:
+        tokens = rearrange(latents, "b c t h w -> b t (h w) c")
+        return self.embed(tokens.to(self.embed.weight.dtype))
+
+    def _read(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b m d"]:
+        inner = self.text_in(text.to(self.embed.weight.dtype))
+        text = self.text_out(F.gelu(inner, approximate="tanh"))
+        return ops.rms_norm(text, self.text_norm, 1e-5)
+
+    def _rotary(self, latents: Float[Tensor, "b c t h w"], start: int) -> Rotary:
+        t, h, w = latents.shape[2:]
+        size = self.config.width // self.config.heads
+        return rotary_3d((t, h, w), size, self.config.rope_theta, latents.device, start=start)
+
+    def _velocity(
+        self, x: Float[Tensor, "b t s d"], embedding: Float[Tensor, "b t d"]
+    ) -> Float[Tensor, "b t s c"]:
         table = (self.head_table + embedding[:, :, None]).to(x.dtype)[:, :, :, None]
         shift, scale = table.unbind(2)
-        x = self.head(torch.addcmul(shift, _norm(x), 1 + scale))
-        return rearrange(x, "b t (h w) c -> b c t h w", h=h, w=w)
+        return self.head(torch.addcmul(shift, _norm(x), 1 + scale))
 
 
 def segments_of(latent_frames: int, segment: int, tokens_per_frame: int) -> tuple[int, ...]:

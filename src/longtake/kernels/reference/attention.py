@@ -1,6 +1,7 @@
 """Self-attention over video tokens in three forms, in plain PyTorch: the kernels' contract."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,19 @@ from torch import Tensor
 
 EPS = 1e-8
 """Floor of the linear normaliser; the published value."""
+
+
+class Memory(NamedTuple):
+    """Running sums of linear attention: as large after a minute as after a second."""
+
+    sums: Float[Tensor, "b heads k v"]
+    """Sum of rotated features of the keys times values, k'_n v_n^T."""
+    total: Float[Tensor, "b heads 1 k"]
+    """Sum of the features of the keys, not rotated."""
+
+    def __add__(self, other: "Memory") -> "Memory":  # pyrefly: ignore
+        """What both have seen."""
+        return Memory(self.sums + other.sums, self.total + other.total)
 
 
 def rotate(
@@ -22,7 +36,7 @@ def rotate(
 
     Source: Su et al. 2021 (rotary position embedding), eq. 13, interleaved layout.
     """
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = _wide(x).unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
@@ -49,10 +63,91 @@ def linear_attention(
 
     Source: SANA-Video (arXiv 2509.24695), section 3.2.
     """
-    q, k = F.relu(query).float(), F.relu(key).float()
-    memory = rotate(k, cos, sin).mT @ value.float()
-    total = k.sum(dim=2, keepdim=True)
-    return _read(q, rotate(q, cos, sin), memory, total).to(value.dtype)
+    q = _wide(F.relu(query))
+    memory = _remember(key, value, cos, sin)
+    return _read(q, rotate(q, cos, sin), memory).to(value.dtype)
+
+
+def causal_linear_attention(
+    query: Float[Tensor, "b heads n k"],
+    key: Float[Tensor, "b heads n k"],
+    value: Float[Tensor, "b heads n k"],
+    cos: Float[Tensor, "n half_k"],
+    sin: Float[Tensor, "n half_k"],
+    chunks: Sequence[int],
+    past: Memory | None = None,
+) -> tuple[Float[Tensor, "b heads n k"], Memory]:
+    """Attend to all tokens of the own chunk and of those before it.
+
+    As `linear_attention` with sums over the chunks up to the token's own, which for the next
+    chunk go on where they are: one chunk and no past is `linear_attention` itself.
+
+    Args:
+        query: Normalised queries, before the ReLU.
+        key: Normalised keys, before the ReLU.
+        value: Values.
+        cos: Cosine of each position's angles, counted from the start of the take.
+        sin: Sine of each position's angles.
+        chunks: Tokens of each chunk, in order; they sum to n.
+        past: What the chunks before these left; None at the start of a take.
+
+    Returns:
+        The output, and the memory after the last chunk.
+
+    Source: SANA-Video (arXiv 2509.24695), section 3.3 (block linear attention).
+    """
+    outputs, memory = [], past
+    for s in _slices(chunks):
+        own = _remember(key[:, :, s], value[:, :, s], cos[s], sin[s])
+        memory = own if memory is None else memory + own
+        q = _wide(F.relu(query[:, :, s]))
+        outputs.append(_read(q, rotate(q, cos[s], sin[s]), memory))
+    assert memory is not None, "no chunks"
+    return torch.cat(outputs, dim=2).to(value.dtype), memory
+
+
+def causal_block_attention(
+    query: Float[Tensor, "b heads n k"],
+    key: Float[Tensor, "b heads n k"],
+    value: Float[Tensor, "b heads n k"],
+    cos: Float[Tensor, "n half_k"],
+    sin: Float[Tensor, "n half_k"],
+    gate: Float[Tensor, " heads"],
+    chunks: Sequence[int],
+    past: Memory | None = None,
+) -> tuple[Float[Tensor, "b heads n k"], Memory]:
+    """Attend exactly inside the own chunk and linearly to the chunks before it.
+
+    As `block_attention` with the chunks for segments, and of the others only those before. The
+    first chunk of a take has none and is plain softmax attention.
+
+    Args:
+        query: Normalised queries, before the ReLU of the linear part.
+        key: Normalised keys, before the ReLU of the linear part.
+        value: Values.
+        cos: Cosine of each position's angles, counted from the start of the take.
+        sin: Sine of each position's angles.
+        gate: Share of the exact part in each head, in [0, 1].
+        chunks: Tokens of each chunk, in order; they sum to n.
+        past: What the chunks before these left; None at the start of a take.
+
+    Returns:
+        The output, and the memory after the last chunk.
+    """
+    share = _wide(gate)[:, None, None]
+    outputs, memory = [], past
+    for s in _slices(chunks):
+        q, k, v = query[:, :, s], key[:, :, s], value[:, :, s]
+        y = softmax_attention(q, k, v, cos[s], sin[s])
+        own = _remember(k, v, cos[s], sin[s])
+        if memory is not None:
+            q = _wide(F.relu(q))
+            before = _read(q, rotate(q, cos[s], sin[s]), memory)
+            y = (share * _wide(y) + (1 - share) * before).to(value.dtype)
+        memory = own if memory is None else memory + own
+        outputs.append(y)
+    assert memory is not None, "no chunks"
+    return torch.cat(outputs, dim=2), memory
 
 
 def softmax_attention(
@@ -103,30 +198,44 @@ def block_attention(
     )
     if len(segments) == 1:
         return exact
-    q, k = F.relu(query).float(), F.relu(key).float()
-    q_linear, k_linear, v = rotate(q, cos, sin), rotate(k, cos, sin), value.float()
-    memories = [k_linear[:, :, s].mT @ v[:, :, s] for s in _slices(segments)]
-    totals = [k[:, :, s].sum(dim=2, keepdim=True) for s in _slices(segments)]
-    memory, total = torch.stack(memories).sum(0), torch.stack(totals).sum(0)
+    q = _wide(F.relu(query))
+    q_linear = rotate(q, cos, sin)
+    memories = [_remember(key[:, :, s], value[:, :, s], cos[s], sin[s]) for s in _slices(segments)]
+    sums, total = (torch.stack(part).sum(0) for part in zip(*memories, strict=True))
     across = torch.cat(
         [
-            _read(q[:, :, s], q_linear[:, :, s], memory - own, total - own_total)
-            for s, own, own_total in zip(_slices(segments), memories, totals, strict=True)
+            _read(q[:, :, s], q_linear[:, :, s], Memory(sums - own.sums, total - own.total))
+            for s, own in zip(_slices(segments), memories, strict=True)
         ],
         dim=2,
     )
-    share = gate.float()[:, None, None]
-    return (share * exact.float() + (1 - share) * across).to(value.dtype)
+    share = _wide(gate)[:, None, None]
+    return (share * _wide(exact) + (1 - share) * across).to(value.dtype)
+
+
+def _wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """At least float32, in which sums run."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _remember(
+    key: Float[Tensor, "b heads n k"],
+    value: Float[Tensor, "b heads n k"],
+    cos: Float[Tensor, "n half_k"],
+    sin: Float[Tensor, "n half_k"],
+) -> Memory:
+    """The sums over some tokens."""
+    k = _wide(F.relu(key))
+    return Memory(rotate(k, cos, sin).mT @ _wide(value), k.sum(dim=2, keepdim=True))
 
 
 def _read(
     q: Float[Tensor, "b heads n k"],
     q_turned: Float[Tensor, "b heads n k"],
-    memory: Float[Tensor, "b heads k v"],
-    total: Float[Tensor, "b heads 1 k"],
+    memory: Memory,
 ) -> Float[Tensor, "b heads n v"]:
     """What the queries find in a memory: numerator over the never negative denominator."""
-    return (q_turned @ memory) / (q @ total.mT + EPS)
+    return (q_turned @ memory.sums) / (q @ memory.total.mT + EPS)
 
 
 def _slices(lengths: Sequence[int]) -> Iterator[slice]:
