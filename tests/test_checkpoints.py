@@ -222,7 +222,7 @@ def test_truncated_state_and_plain_weights_are_no_state(tmp_path):
     with pytest.raises(WeightsError, match="truncated"):
         load_state(tmp_path / "s")
     save_tensors(tmp_path / "a.safetensors", weights())
-    with pytest.raises(WeightsError, match="no state of a training run"):
+    with pytest.raises(WeightsError, match="no state that Longtake wrote"):
         load_state(tmp_path / "a.safetensors")
 
 

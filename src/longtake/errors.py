@@ -7,6 +7,7 @@ LongtakeError
 │   ├── OutputError         the output exists, cannot be written, or the disk is full
 │   ├── ModelError          no such model
 │   ├── WeightsError        a weights file that is damaged, foreign or unsafe
+│   ├── StateError          a take's state that other weights or arithmetic made
 │   └── MediaError          a picture or film that cannot be read
 └── CannotHere              exit 3: this machine cannot do it: memory, precision, a missing extra
 
@@ -46,6 +47,10 @@ class ModelError(InvalidInput):
 
 class WeightsError(InvalidInput):
     """A weights file is damaged, foreign or unsafe."""
+
+
+class StateError(InvalidInput):
+    """A take's state cannot be gone on from here."""
 
 
 class MediaError(InvalidInput):

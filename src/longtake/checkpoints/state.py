@@ -1,4 +1,4 @@
-"""State of a training run: one file that proves itself, replaced in one step."""
+"""State of a training run or a take: one file that proves itself, replaced in one step."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     metadata = read_header(path).metadata
     if _KEY not in metadata:
-        msg = f"{path} is no state of a training run; start without it"
+        msg = f"{path} is no state that Longtake wrote; start without it"
         raise WeightsError(msg)
     try:
         seal = json.loads(metadata[_KEY])

@@ -22,7 +22,8 @@ LOG_VARIANCE_FLOOR = -12.0
 class StreamCache:
     """What a coder remembers between chunks: two frames a residual block, however long the film."""
 
-    blocks: list[Cache] = field(default_factory=list)
+    blocks: list[Float[Tensor, "_ 2 _ _ _"] | None] = field(default_factory=list)
+    """One entry a block, each of its own resolution."""
 
     @property
     def first(self) -> bool:

@@ -1,0 +1,113 @@
+"""The loop of a take: noise, denoise one chunk, commit it to the state, go on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from longtake import flow
+from longtake.guidance import classifier_free
+from longtake.model import State, Transformer
+from longtake.rollout.grid import Grid
+from longtake.samplers import Sampler
+
+Latents = Float[Tensor, "1 c t h w"]
+Condition = tuple[Float[Tensor, "2 m e"], Bool[Tensor, "2 m"]]
+"""Embeddings and masks of the prompt and of no prompt, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A sampler step of a chunk is done."""
+
+    chunk: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A chunk is finished, and the state has seen it."""
+
+    chunk: int
+    latents: Latents
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """Everything that stays the same from the first chunk to the last."""
+
+    transformer: Transformer
+    """With `linear` or `block` attention."""
+    grid: Grid
+    """Which latent frames each chunk holds."""
+    sampler: Sampler
+    """Walks the sigmas of one chunk."""
+    sigmas: Float[Tensor, " steps_plus_1"]
+    """Falling from 1 to 0."""
+    guidance: float
+    """Classifier-free guidance scale; 1 halves the work."""
+    size: tuple[int, int]
+    """Height and width of a latent frame."""
+    seed: int
+    """0 to 2^64 - 1."""
+    shot: int = 0
+    """Number of the shot."""
+
+    def roll(
+        self, condition: Callable[[int], Condition], chunks: range, state: State | None = None
+    ) -> Iterator[Step | Committed]:
+        """Make chunks one after the other.
+
+        A chunk depends on this take, its number, its condition and the state before it, and on
+        nothing else: not on how many chunks follow, nor on where the take was gone on with.
+
+        Args:
+            condition: The encoded prompt of a chunk, by its number.
+            chunks: Numbers of the chunks to make.
+            state: What the chunks before left; None at the start of a take.
+        """
+        shape = (self.transformer.config.latent_channels, *self.size)
+        device = self.transformer.head_table.device
+        for chunk in chunks:
+            frames = self.grid.latent_frames(chunk)
+            latents = flow.frame_noise(self.seed, frames, shape, shot=self.shot)[None].to(device)
+            here = condition(chunk)
+            for step, x in enumerate(self.denoise(latents, here, state), start=1):
+                latents = x
+                yield Step(chunk, step)
+            state = self.commit(latents, here, state)
+            yield Committed(chunk, latents, state)
+
+    def denoise(
+        self, noise: Latents, condition: Condition, past: State | None
+    ) -> Iterator[Latents]:
+        """Latents of one chunk after each sampler step; the state before it stays as it is."""
+        text, mask = self._rows(condition)
+
+        def velocity(x: Latents, sigma: float) -> Latents:
+            batch = x.expand(len(text), -1, -1, -1, -1)
+            levels = torch.full((len(text), x.shape[2]), sigma, device=x.device)
+            predicted, _ = self.transformer.advance(batch, levels, text, mask, (x.shape[2],), past)
+            predicted = predicted.float()
+            if len(text) == 1:
+                return predicted
+            return classifier_free(predicted[:1], predicted[1:], self.guidance)
+
+        return self.sampler(velocity, noise, self.sigmas)
+
+    def commit(self, clean: Latents, condition: Condition, past: State | None) -> State:
+        """The state after a finished chunk, by one pass over its clean latents at sigma 0."""
+        text, mask = self._rows(condition)
+        batch = clean.expand(len(text), -1, -1, -1, -1)
+        levels = torch.zeros(len(text), clean.shape[2], device=clean.device)
+        _, state = self.transformer.advance(batch, levels, text, mask, (clean.shape[2],), past)
+        return state
+
+    def _rows(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """The prompt alone where nothing is guided, else the prompt and no prompt."""
+        copies = 1 if self.guidance == 1.0 else 2
+        text, mask = condition
+        return text[:copies], mask[:copies]
