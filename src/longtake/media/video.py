@@ -100,8 +100,8 @@ class VideoWriter:
         with ExitStack() as stack:
             temp = stack.enter_context(atomic_write(self.path))
             with output_errors(self.path):
-                self._container = _open_mp4(temp, self._tags, self.fps)
-            stack.enter_context(_closing(self._container, self.path))
+                self._container = open_mp4(temp, self._tags, self.fps)
+            stack.enter_context(closing(self._container, self.path))
             self._stream = _add_h264(self._container, self.width, self.height, self.fps)
             self._stack = stack.pop_all()
         return self
@@ -172,7 +172,7 @@ def read_video(path: Path) -> tuple[UInt8[Tensor, "frames height width 3"], floa
             rate = container.streams.video[0].average_rate
             frames = [_to_rgb(frame) for frame in container.decode(video=0)]
     except (av.error.FFmpegError, IndexError, OSError) as error:
-        msg = f"cannot read {path} as a film: {_reason(error)}"
+        msg = f"cannot read {path} as a film: {reason(error)}"
         raise MediaError(msg) from error
     if not frames or rate is None:
         msg = f"{path} has no frames"
@@ -190,7 +190,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with av.open(str(path.absolute())) as container:
             return dict(container.metadata)
     except (av.error.FFmpegError, OSError) as error:
-        msg = f"cannot read {path} as a film: {_reason(error)}"
+        msg = f"cannot read {path} as a film: {reason(error)}"
         raise MediaError(msg) from error
 
 
@@ -204,7 +204,7 @@ def _clean(text: str) -> str:
 
 
 @contextmanager
-def _closing(container: OutputContainer, path: Path) -> Iterator[None]:
+def closing(container: OutputContainer, path: Path) -> Iterator[None]:
     """Close at the end; a second error while closing must not hide the first."""
     try:
         yield
@@ -216,7 +216,10 @@ def _closing(container: OutputContainer, path: Path) -> Iterator[None]:
         container.close()
 
 
-def _open_mp4(path: Path, tags: Mapping[str, str], fps: int) -> OutputContainer:
+def open_mp4(
+    path: Path, tags: Mapping[str, str], fps: int, flags: str = "faststart"
+) -> OutputContainer:
+    """Begin an mp4 whose clock every frame falls on."""
     # A clock that frames fall on: the muxer's milliseconds would cut the last frame short.
     clock = str(fps * 1000)
     container = av.open(
@@ -225,8 +228,8 @@ def _open_mp4(path: Path, tags: Mapping[str, str], fps: int) -> OutputContainer:
         "w",
         format="mp4",
         container_options={
-            "movflags": "+faststart+use_metadata_tags",
-            "fflags": "+bitexact",
+            "movflags": f"+{flags}+use_metadata_tags",
+            "fflags": "+bitexact+flush_packets",
             "movie_timescale": clock,
             "video_track_timescale": clock,
         },
@@ -260,7 +263,8 @@ def _to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
     return converted.to_ndarray()
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Why FFmpeg could not, in a few words."""
     if isinstance(error, IndexError):
         return "it has no video stream"
     return getattr(error, "strerror", None) or str(error)
