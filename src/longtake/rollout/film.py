@@ -1,0 +1,61 @@
+"""Chunks to frames as they are finished, in memory that does not grow with the film."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from longtake.rollout.snapshot import Snapshot
+from longtake.rollout.take import Committed, Condition, Step, Take
+from longtake.vae import Autoencoder
+from longtake.vae.autoencoder import StreamCache
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The frames of a chunk, and the take as it stands after them."""
+
+    pixels: Float[Tensor, "frames height width 3"]
+    """In [-1, 1]; the last chunk ends with the film, so that it may have fewer."""
+    snapshot: Snapshot
+
+
+def film(
+    take: Take,
+    condition: Callable[[int], Condition],
+    autoencoder: Autoencoder,
+    frames: int,
+    *,
+    notes: Mapping[str, str],
+    start: Snapshot | None = None,
+) -> Iterator[Step | Decoded]:
+    """Make the chunks of a film and decode each as soon as it is finished.
+
+    Args:
+        take: What stays the same.
+        condition: The encoded prompt of a chunk, by its number.
+        autoencoder: Decodes.
+        frames: Frames of the whole film.
+        notes: Texts that the snapshots keep.
+        start: Where to go on; the frames before are not made again.
+    """
+    grid, cache = take.grid, StreamCache()
+    first, state = 0, None
+    if start is not None:
+        first, state = start.chunk, start.state
+        cache = StreamCache(list(start.decoder.blocks))
+    for event in take.roll(condition, range(first, grid.chunks(frames)), state):
+        match event:
+            case Step():
+                yield event
+            case Committed():
+                pixels = autoencoder.decode(event.latents, cache)[0]
+                wanted = frames - grid.frames(event.chunk).start
+                snapshot = Snapshot(
+                    chunk=event.chunk + 1,
+                    state=event.state,
+                    decoder=StreamCache(list(cache.blocks)),
+                    notes=notes,
+                )
+                yield Decoded(pixels[:wanted], snapshot)
