@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from longtake.world.render import render
-from longtake.world.scene import sample_scenes
+from longtake.world.sampling import sample_scenes
 
 
 def main() -> None:

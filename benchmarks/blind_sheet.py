@@ -30,9 +30,8 @@ from longtake.config import SampleConfig, from_dict, to_dict
 from longtake.storage import atomic_write
 from longtake.world import Caption, Scenes, caption, sample_scenes
 from longtake.world.captions import Wording
-from longtake.world.cast import COLOURS, KINDS, MOTIONS
+from longtake.world.level import FIRST
 from longtake.world.scene import Split
-from longtake.world.stage import CAMERAS
 
 BLIND = ROOT / "docs" / "figures" / "blind"
 """Drawings, a folder for each seed; all of them stay, the failed ones too."""
@@ -44,10 +43,10 @@ SHOWN, SHOWN_WIDTH, COLUMNS = 10, 224, 5
 POOL, TRIES = 400, 10_000
 UNCLEAR = "unclear"
 CHOICES = {
-    "colour": (*(entry.name for entry in COLOURS), UNCLEAR),
-    "kind": (*(entry.name for entry in KINDS), UNCLEAR),
-    "motion": (*(entry.name for entry in MOTIONS), UNCLEAR),
-    "camera": (*(entry.name for entry in CAMERAS), UNCLEAR),
+    "colour": (*FIRST.colours, UNCLEAR),
+    "kind": (*FIRST.kinds, UNCLEAR),
+    "motion": (*FIRST.motions, UNCLEAR),
+    "camera": (*FIRST.cameras, UNCLEAR),
 }
 """What can be answered; unclear never counts as right."""
 

@@ -12,9 +12,10 @@ import torch
 
 from longtake.kernels import ops
 from longtake.kernels.reference import raycast as reference
+from longtake.kernels.reference import solids
 from longtake.world.choreography import frame_times
 from longtake.world.geometry import build
-from longtake.world.scene import sample_scenes
+from longtake.world.sampling import sample_scenes
 
 PER_VALUE = 2
 """Largest difference of a uint8 value that counts as equal."""
@@ -51,7 +52,7 @@ def ray(
     ],
 )
 def test_a_ray_meets_each_primitive_where_geometry_says(kind, start, distance, normal):
-    t, n = reference._hit(kind, *ray(*start, 0.0, 0.0, 1.0))
+    t, n = solids.hit(kind, *ray(*start, 0.0, 0.0, 1.0))
     assert float(t) == pytest.approx(distance, abs=1e-3)
     n = n.flatten() / n.norm()
     assert n.tolist() == pytest.approx(normal, abs=1e-3)
@@ -59,17 +60,17 @@ def test_a_ray_meets_each_primitive_where_geometry_says(kind, start, distance, n
 
 @pytest.mark.parametrize("kind", range(6))
 def test_a_ray_that_passes_by_meets_nothing(kind):
-    t, _ = reference._hit(kind, *ray(0.0, 1.2, -5.0, 0.0, 0.0, 1.0))
-    assert float(t) == reference.FAR
-    t, _ = reference._hit(kind, *ray(0.0, 0.0, -5.0, 0.0, 0.0, -1.0))
-    assert float(t) == reference.FAR
+    t, _ = solids.hit(kind, *ray(0.0, 1.2, -5.0, 0.0, 0.0, 1.0))
+    assert float(t) == solids.FAR
+    t, _ = solids.hit(kind, *ray(0.0, 0.0, -5.0, 0.0, 0.0, -1.0))
+    assert float(t) == solids.FAR
 
 
 def test_a_ray_goes_through_the_hole_of_a_ring_or_meets_its_inner_wall():
-    t, _ = reference._hit(5, *ray(0.0, 0.0, -5.0, 0.0, 0.0, 1.0))
-    assert float(t) == reference.FAR
-    t, n = reference._hit(5, *ray(0.0, 0.0, -2.0, 0.0, 0.3, 1.0))
-    assert float(t) * 0.3 == pytest.approx(reference.RING_HOLE, abs=1e-3)
+    t, _ = solids.hit(5, *ray(0.0, 0.0, -5.0, 0.0, 0.0, 1.0))
+    assert float(t) == solids.FAR
+    t, n = solids.hit(5, *ray(0.0, 0.0, -2.0, 0.0, 0.3, 1.0))
+    assert float(t) * 0.3 == pytest.approx(solids.RING_HOLE, abs=1e-3)
     assert float(n[1]) < 0
 
 
@@ -100,14 +101,16 @@ def test_chunks_do_not_show(monkeypatch):
 
 
 INTERPRETED = """
+import sys
 import numpy as np, torch
 from longtake.kernels.reference.raycast import raycast as plain
 from longtake.kernels.triton.raycast import raycast as fast
 from longtake.world.choreography import frame_times
 from longtake.world.geometry import build
-from longtake.world.scene import sample_scenes
+from longtake.world.level import level_named
+from longtake.world.sampling import sample_scenes
 
-scenes = sample_scenes(6, np.random.default_rng(7))
+scenes = sample_scenes(6, np.random.default_rng(7), level=level_named(sys.argv[1]))
 scene = build(scenes, frame_times(6, 1, 16.0, np.linspace(0, 5, 6), torch.device("cpu")))
 tables = (scene.frame, scene.parts, scene.groups, scene.spans)
 apart = (fast(*tables, 18, 21).int() - plain(*tables, 18, 21).int()).abs().float()
@@ -119,10 +122,11 @@ print((apart <= 2).float().mean().item(), apart.mean().item())
     importlib.util.find_spec("triton") is None, reason="the Triton kernel needs triton installed"
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu compares the compiled kernel")
-def test_the_triton_kernel_agrees_with_the_reference_in_the_interpreter():
+@pytest.mark.parametrize("level", ["first", "whole"])
+def test_the_triton_kernel_agrees_with_the_reference_in_the_interpreter(level):
     # Triton looks at the variable once, when it is imported; hence a process of its own.
     done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
+        [sys.executable, "-c", INTERPRETED, level],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,17 @@ from safetensors.torch import load_file
 
 from longtake import pipeline
 from longtake.checkpoints import content_hash, read_json
-from longtake.config import ModelConfig, SampleConfig, from_dict, merge
+from longtake.config import ModelConfig, SampleConfig, TextConfig, from_dict, merge
 from longtake.errors import CannotHere, OutputError, SettingError
 from longtake.presets import MODEL_FILE, find
 from longtake.recipes import previz
 from longtake.recipes.folder import has_weights, resume_point
 from longtake.recipes.previz import PrevizRecipe, run, world_words
 from longtake.recipes.settings import load_recipe
-from longtake.text import Tokenizer
+from longtake.text import TextEncoder, Tokenizer
 from longtake.train.loop import Trainer
 from longtake.world import caption, sample_scenes, vocabulary
+from longtake.world.level import LEVELS, WHOLE
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -248,12 +250,37 @@ def test_the_vocabulary_has_every_word_of_the_world_and_no_hyphen():
     assert [(r.unknown, r.replaced, r.cut) for r in readings] == [((), (), 0)] * len(readings)
 
 
-def test_the_longest_captions_fit_the_text_encoder():
-    recipe = PrevizRecipe()
+def test_the_words_come_from_the_level():
+    assert PrevizRecipe().model.words == world_words()
+    recipe = PrevizRecipe(level="whole")
+    assert recipe.model.words == world_words(WHOLE)
+    assert set(world_words()) < set(recipe.model.words)
+
+
+def test_weights_of_a_narrower_vocabulary_can_be_gone_on_from(tmp_path):
+    config = TextConfig(width=32, depth=1, heads=2, max_tokens=8)
+    narrow, wide = ("ball", "red"), ("a", "ball", "red")
+    one, two = TextEncoder(config, 5), TextEncoder(replace(config, max_tokens=12), 6)
+    previz.export(one, previz.weights_path(tmp_path, "text"))
+    (tmp_path / previz.MODEL_FILE).write_text(
+        json.dumps({"words": narrow, "text": {"max_tokens": 8}})
+    )
+    fresh = two.tokens.weight[3].clone()
+    previz.fill_text(two, tmp_path, wide)
+    kept = one.tokens.weight.to(torch.bfloat16).float()
+    assert torch.equal(two.tokens.weight[[0, 1, 2, 4, 5]], kept)
+    assert torch.equal(two.tokens.weight[3], fresh)
+    assert torch.equal(two.positions[:8], one.positions.to(torch.bfloat16).float())
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_the_longest_captions_fit_the_text_encoder(level):
+    recipe = PrevizRecipe(level=level.name)
     tokenizer = Tokenizer(recipe.model.words, recipe.model.text.max_tokens)
     rng = previz.random.Random(0)
-    scenes = sample_scenes(300, previz.np.random.default_rng(0))
-    assert sum(tokenizer.read(caption(scenes, i, rng).text).cut for i in range(300)) == 0
+    scenes = sample_scenes(300, previz.np.random.default_rng(0), level=level)
+    told = [caption(scenes, i, rng, style=s).text for i in range(300) for s in level.styles]
+    assert sum(tokenizer.read(text).cut for text in told) == 0
 
 
 def test_the_defaults_are_what_the_embedded_model_was_trained_with():

@@ -10,8 +10,10 @@ import torch
 from longtake.errors import SettingError
 from longtake.world.cast import COLOURS, HELD_OUT_PAIRS, KINDS, MOTIONS, SIZES, allowed_motions
 from longtake.world.choreography import frame_times, track
-from longtake.world.scene import Scenes, Subject, sample_scenes, scene_of
-from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS
+from longtake.world.level import FIRST, LEVELS, Level
+from longtake.world.sampling import sample_scenes
+from longtake.world.scene import Scenes, Subject
+from longtake.world.written import scene_of
 
 LAB_APART = 25.0
 
@@ -51,15 +53,22 @@ def test_the_same_seed_draws_the_same_scenes():
         np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
 
 
-def test_training_never_sees_a_held_out_pair():
-    drawn = pairs(sample_scenes(20_000, np.random.default_rng(0)))
+def held_out(level: Level) -> set[tuple[str, str]]:
+    return {(c, k) for c, k in HELD_OUT_PAIRS if c in level.colours and k in level.kinds}
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_training_never_sees_a_held_out_pair_and_all_others(level):
+    drawn = pairs(sample_scenes(20_000, np.random.default_rng(0), level=level))
     assert not drawn & set(HELD_OUT_PAIRS)
-    assert len(drawn) == len(COLOURS) * len(KINDS) - len(HELD_OUT_PAIRS)
+    assert len(drawn) == len(level.colours) * len(level.kinds) - len(held_out(level))
 
 
-def test_the_held_out_split_shows_nothing_else():
-    scenes = sample_scenes(3000, np.random.default_rng(0), "held_out_pairs")
-    assert pairs(scenes) == set(HELD_OUT_PAIRS)
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_the_held_out_split_shows_nothing_else(level):
+    scenes = sample_scenes(3000, np.random.default_rng(0), "held_out_pairs", level)
+    # A scene whose kind has no held-out colour at this level cannot be drawn; there is none.
+    assert pairs(scenes) == held_out(level)
     assert (scenes.num_subjects == 1).all()
 
 
@@ -73,12 +82,12 @@ def test_every_colour_and_kind_is_left_for_training():
 def test_every_value_is_drawn_about_equally_often():
     scenes = sample_scenes(20_000, np.random.default_rng(1))
     for column, table in (
-        (scenes.ground, GROUNDS),
-        (scenes.light, LIGHTS),
-        (scenes.camera, CAMERAS),
-        (scenes.kind[:, 0], KINDS),
+        (scenes.ground, FIRST.grounds),
+        (scenes.light, FIRST.lights),
+        (scenes.camera, FIRST.cameras),
+        (scenes.kind[:, 0], FIRST.kinds),
         (scenes.size[:, 0], SIZES),
-        (scenes.colour[:, 0], COLOURS),
+        (scenes.colour[:, 0], FIRST.colours),
     ):
         counts = np.bincount(column, minlength=len(table)) * len(table) / len(scenes)
         assert counts.min() > 0.85
@@ -93,7 +102,7 @@ def test_two_subjects_differ_in_colour_and_kinds_keep_to_their_motions():
         assert motion in allowed_motions(KINDS[kind])
 
 
-@pytest.mark.parametrize("motion", MOTIONS, ids=lambda m: m.name)
+@pytest.mark.parametrize("motion", MOTIONS[: len(FIRST.motions)], ids=lambda m: m.name)
 def test_a_subject_moves_the_way_the_word_says(motion):
     scenes = scene_of([Subject(kind="sphere", colour="red", motion=motion.name)], seed=4)
     times = frame_times(1, 81, 16.0, 0.0, torch.device("cpu"))
@@ -139,9 +148,10 @@ def test_a_scene_of_unknown_words_is_refused(wrong):
         scene_of([Subject(**wrong)])
 
 
-def test_a_scene_holds_one_or_two_subjects():
-    with pytest.raises(SettingError, match="1 to 2 subjects, got 3"):
-        scene_of([Subject(kind="cube", colour="red")] * 3)
+def test_a_scene_holds_one_to_four_subjects():
+    assert scene_of([Subject(kind="cube", colour="red")] * 4).num_subjects == 4
+    with pytest.raises(SettingError, match="1 to 4 subjects, got 5"):
+        scene_of([Subject(kind="cube", colour="red")] * 5)
 
 
 def test_select_keeps_the_chosen_scenes_in_order():

@@ -9,7 +9,7 @@ from longtake.kernels.reference.raycast import raycast as plain
 from longtake.world.choreography import frame_times
 from longtake.world.geometry import build
 from longtake.world.render import render
-from longtake.world.scene import sample_scenes
+from longtake.world.sampling import sample_scenes
 
 pytestmark = [
     pytest.mark.gpu,

@@ -3,8 +3,9 @@
 import json
 import logging
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,15 +40,16 @@ from longtake.vae import Autoencoder
 from longtake.vae.autoencoder import StreamCache
 from longtake.vae.layers import Residual
 from longtake.world import caption, render, sample_scenes, vocabulary
+from longtake.world.level import FIRST, Level, level_named
 
 logger = logging.getLogger("longtake.train")
 HELD_OUT_SEED = 777
 """Scenes of this seed are only looked at, never trained on."""
 
 
-def world_words() -> tuple[str, ...]:
-    """Every word the world's captions can say, as the tokenizer splits them, and the comma."""
-    return tuple(sorted({word for entry in vocabulary() for word in split(entry)} | {","}))
+def world_words(level: Level = FIRST) -> tuple[str, ...]:
+    """Every word a level's captions can say, as the tokenizer splits them, and the comma."""
+    return tuple(sorted({word for entry in vocabulary(level) for word in split(entry)} | {","}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,9 @@ class PrevizRecipe:
             words=world_words(),
         )
     )
-    """Shapes; the vocabulary is the world's."""
+    """Shapes; the vocabulary is the level's unless another is given."""
+    level: Literal["first", "cast", "action", "whole"] = "first"
+    """How much of the world is trained on; wider levels can go on from narrower ones' weights."""
     autoencoder: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=4717,
@@ -87,7 +91,13 @@ class PrevizRecipe:
     """Held-out clips that statistics and scores are measured on."""
 
     def __post_init__(self) -> None:
-        """Check what must fit across the stages."""
+        """Check what must fit across the stages, and take the level's words."""
+        if self.model.words == world_words():
+            level = level_named(self.level)
+            tokens = max(self.model.text.max_tokens, level.most_tokens)
+            text = replace(self.model.text, max_tokens=tokens)
+            model = replace(self.model, words=world_words(level), text=text)
+            object.__setattr__(self, "model", model)
         if self.held_out < 1:
             msg = f"held_out must be at least 1, got {self.held_out}"
             raise SettingError(msg)
@@ -145,7 +155,7 @@ def train_autoencoder(
         name="autoencoder",
         module=model,
         outer=("pixels_in", "pixels_out", "latents_in", "latents_out"),
-        ring=pixel_ring(config, device, workers),
+        ring=pixel_ring(config, device, workers, level_named(recipe.level)),
         fill=min(8, config.pool // config.render_batch),
         loss=_autoencoder_loss(model, config),
         metric="psnr",
@@ -187,7 +197,7 @@ def train_transformer(
     text, transformer, _ = build(shapes)
     both = nn.ModuleDict({"text": text, "transformer": transformer}).to(device)
     if start is not None:
-        fill(text, weights_path(start, "text"))
+        fill_text(text, start, shapes.words)
         fill(transformer, weights_path(start, "transformer"))
     if config.compile:
         _compile_residuals(autoencoder)
@@ -202,7 +212,7 @@ def train_transformer(
         name="transformer",
         module=both,
         outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
-        ring=latent_ring(config, autoencoder, tokenizer, workers),
+        ring=latent_ring(config, autoencoder, tokenizer, workers, level_named(recipe.level)),
         fill=max(1, config.pool // config.render_batch // 4),
         loss=_denoiser_loss(text, transformer, config),
         metric="low_noise",
@@ -300,6 +310,34 @@ def fill(module: nn.Module, path: Path) -> None:
     module.load_state_dict(load_tensors(path, expected))
 
 
+def fill_text(text: TextEncoder, folder: Path, words: tuple[str, ...]) -> None:
+    """Load a text encoder of other words or a shorter prompt; what is new keeps fresh rows.
+
+    Args:
+        text: Encoder to fill.
+        folder: Weights to go on from.
+        words: Words of the encoder, in order.
+    """
+    path, shapes = weights_path(folder, "text"), folder / MODEL_FILE
+    before = json.loads(shapes.read_text("utf-8")) if shapes.is_file() else {}
+    known = tuple(before.get("words", words))
+    places = before.get("text", {}).get("max_tokens", len(text.positions))
+    special = text.tokens.num_embeddings - len(words)
+    own = {name: value.clone() for name, value in text.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in own.items()}
+    expected["tokens.weight"] = (special + len(known), text.config.width)
+    expected["positions"] = (places, text.config.width)
+    loaded = load_tensors(path, expected)
+    rows = {word: special + i for i, word in enumerate(known)}
+    shared = [(special + i, rows[word]) for i, word in enumerate(words) if word in rows]
+    to, origin = zip(*[(i, i) for i in range(special)], *shared, strict=True)
+    own["tokens.weight"][list(to)] = loaded.pop("tokens.weight")[list(origin)].to(own["positions"])
+    few = min(places, len(own["positions"]))
+    own["positions"][:few] = loaded.pop("positions")[:few].to(own["positions"])
+    text.load_state_dict(own | loaded)
+    logger.info("%d of %d words start fresh", len(words) - len(shared), len(words))
+
+
 def _compile_residuals(model: Autoencoder) -> None:
     """Compile the blocks that take the time; equal shapes share one graph."""
     for module in model.modules():
@@ -311,7 +349,9 @@ def _held_out_frames(
     recipe: PrevizRecipe, clips: int, device: torch.device
 ) -> list[UInt8[Tensor, "frames height width 3"]]:
     config = recipe.transformer
-    scenes = sample_scenes(clips, np.random.default_rng(HELD_OUT_SEED))
+    scenes = sample_scenes(
+        clips, np.random.default_rng(HELD_OUT_SEED), level=level_named(recipe.level)
+    )
     frames = render(
         scenes, frames=config.frames, height=config.height, width=config.width, device=device
     )
@@ -379,7 +419,7 @@ def _drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator)
 
 def _sample_strips(path: Path, recipe: PrevizRecipe, parts: Parts) -> None:
     """Film strips of the model's films of a few held-out captions."""
-    scenes = sample_scenes(8, np.random.default_rng(HELD_OUT_SEED))
+    scenes = sample_scenes(8, np.random.default_rng(HELD_OUT_SEED), level=level_named(recipe.level))
     pipeline = Pipeline(name="training", model_hash="", config=recipe.model, parts=parts)
     config = recipe.transformer
     settings = SampleConfig(

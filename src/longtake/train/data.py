@@ -14,6 +14,7 @@ from longtake.text import Tokenizer
 from longtake.text.tokenizer import PAD
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, caption, render, sample_scenes
+from longtake.world.level import FIRST, Level
 
 Batch = tuple[Tensor, ...]
 CAPTIONS = 2
@@ -59,9 +60,9 @@ class Ring:
         return tuple(buffer.flatten(0, 1)[picked] for buffer in self.buffers)
 
 
-def scenes_of_batch(seed: int, number: int, clips: int) -> Scenes:
+def scenes_of_batch(seed: int, number: int, clips: int, level: Level = FIRST) -> Scenes:
     """The scenes of a batch, from its number alone."""
-    return sample_scenes(clips, np.random.default_rng([seed, number]))
+    return sample_scenes(clips, np.random.default_rng([seed, number]), level=level)
 
 
 def to_signed(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -69,11 +70,13 @@ def to_signed(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return frames.float() / 127.5 - 1
 
 
-def pixel_ring(config: TrainConfig, device: torch.device, workers: Workers) -> Ring:
+def pixel_ring(
+    config: TrainConfig, device: torch.device, workers: Workers, level: Level = FIRST
+) -> Ring:
     """Short clips as bytes, for the autoencoder."""
 
     def make(number: int) -> Batch:
-        scenes = scenes_of_batch(config.seed, number, config.render_batch)
+        scenes = scenes_of_batch(config.seed, number, config.render_batch, level)
         starts = np.random.default_rng([config.seed, number, 1]).random(len(scenes))
         frames = render(
             scenes,
@@ -89,33 +92,40 @@ def pixel_ring(config: TrainConfig, device: torch.device, workers: Workers) -> R
 
 
 def latent_ring(
-    config: TrainConfig, autoencoder: Autoencoder, tokenizer: Tokenizer, workers: Workers
+    config: TrainConfig,
+    autoencoder: Autoencoder,
+    tokenizer: Tokenizer,
+    workers: Workers,
+    level: Level = FIRST,
 ) -> Ring:
     """Whole clips as latents with their tokenised captions, for the denoiser."""
     device = autoencoder.latent_mean.device
 
     @torch.no_grad()
     def make(number: int) -> Batch:
-        scenes = scenes_of_batch(config.seed, number, config.render_batch)
+        scenes = scenes_of_batch(config.seed, number, config.render_batch, level)
         frames = render(
             scenes, frames=config.frames, height=config.height, width=config.width, device=device
         )
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             latents = torch.cat([autoencoder.encode(to_signed(part)) for part in frames.split(4)])
-        tokens = caption_tokens(scenes, tokenizer, random.Random(f"{config.seed} {number}"))
+        rng = random.Random(f"{config.seed} {number}")
+        tokens = caption_tokens(scenes, tokenizer, rng, level)
         return latents.to(torch.bfloat16), tokens.to(device)
 
     return Ring(make, config.pool // config.render_batch, workers)
 
 
 def caption_tokens(
-    scenes: Scenes, tokenizer: Tokenizer, rng: random.Random
+    scenes: Scenes, tokenizer: Tokenizer, rng: random.Random, level: Level = FIRST
 ) -> Int[Tensor, "b wordings m"]:
     """Several wordings of each scene, padded to the longest prompt the encoder takes."""
     tokens = torch.full((len(scenes), CAPTIONS, tokenizer.max_tokens), PAD, dtype=torch.int16)
     for index in range(len(scenes)):
         for wording in range(CAPTIONS):
-            reading = tokenizer.read(caption(scenes, index, rng).text)
+            # One style draws nothing, so that the first level's wordings stay the same.
+            style = rng.choice(level.styles) if len(level.styles) > 1 else level.styles[0]
+            reading = tokenizer.read(caption(scenes, index, rng, style=style).text)
             tokens[index, wording, : len(reading.tokens)] = torch.tensor(reading.tokens)
     return tokens
 

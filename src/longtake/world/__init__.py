@@ -2,7 +2,8 @@
 
 from longtake.world.captions import Caption, Fact, caption, vocabulary
 from longtake.world.render import render, render_ids
-from longtake.world.scene import Scenes, sample_scenes
+from longtake.world.sampling import sample_scenes
+from longtake.world.scene import Scenes
 
 __all__ = [
     "Caption",

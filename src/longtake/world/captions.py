@@ -2,72 +2,34 @@
 
 import random
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator
 
-from longtake.world.cast import COLOURS, KINDS, MOTIONS, SIZES
-from longtake.world.scene import SLOTS, Scenes
-from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS
+from longtake.world.level import FIRST, LATE_S, Level, Style
+from longtake.world.scene import Scenes
+from longtake.world.speaker import Attribute, Caption, Fact, Slot, Speaker, Wording
+from longtake.world.stage import SHOTS
+from longtake.world.timing import AT, THEN, seconds
 from longtake.world.wording import (
     CAMERA_JOINS,
-    CAMERA_WORDS,
     COLOUR_WORDS,
     GROUND_WORDS,
     JOINS,
     KIND_WORDS,
     LEADS,
     LIGHT_WORDS,
-    MOTION_WORDS,
+    MATERIAL_WORDS,
+    PARAGRAPH,
     SIZE_WORDS,
     SLOT_WORDS,
     Family,
-    Verb,
 )
+from longtake.world.wording_camera import CAMERA_WORDS, SHOT_WORDS
+from longtake.world.wording_motion import MOTION_WORDS
 
-Wording = Literal["train", "held_out", "any"]
-Attribute = Literal["kind", "colour", "size", "motion", "slot", "ground", "light", "camera"]
+__all__ = ["Attribute", "Caption", "Fact", "Style", "Wording", "caption", "phrases", "vocabulary"]
 
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One thing a caption states."""
-
-    subject: int | None
-    """Number of the subject, None for the scene."""
-    attribute: Attribute
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """A text and exactly the facts it states."""
-
-    text: str
-    facts: tuple[Fact, ...]
-
-
-class Slot(Enum):
-    """What can stand at one place of a sentence."""
-
-    SENTENCE = auto()
-    """Subjects with finite verbs: a red ball rolls right."""
-    SCENE = auto()
-    """Subjects with participles: a red ball rolling right."""
-    LEAD = auto()
-    """The same after "a video of"."""
-    TAGS = auto()
-    GROUND = auto()
-    GROUND_TAG = auto()
-    LIGHT = auto()
-    LIGHT_TAG = auto()
-    CAMERA = auto()
-    """A clause that may refer to a subject named before."""
-    CAMERA_FIRST = auto()
-    """A clause that stands before the subjects."""
-    CAMERA_LABEL = auto()
-
+_PARAGRAPH_WORDS = 75
+_NOISE = 0.02
 
 Order = tuple[tuple[str, Slot], ...]
 """What is said when, each with the mark before it; what is left unsaid takes its mark along."""
@@ -94,16 +56,6 @@ HELD_OUT_ORDERS: tuple[Order, ...] = (
     (("", S.CAMERA_FIRST), (". ", S.SENTENCE), (" ", S.GROUND), (" ", S.LIGHT)),
 )
 
-_SAY_SIZE = 0.7
-_SAY_MEDIUM = 0.25
-_SAY_DAY = 0.4
-_SAY_STATIC = 0.5
-_SAY_STILL = 0.7
-_SAY_SLOT = {"left": 0.4, "centre": 0.1, "right": 0.4}
-_SAY_FOLLOWING = 0.5
-_WEARS = 0.3
-_NOISE = 0.02
-
 
 def caption(
     scenes: Scenes,
@@ -112,10 +64,12 @@ def caption(
     wording: Wording = "train",
     *,
     noise: bool = False,
+    style: Style = "plain",
 ) -> Caption:
     """Describe one scene.
 
-    Left out are at most sizes, positions, that a thing stands still, daylight and a static camera.
+    In plain style left out are at most sizes, positions, that a thing stands still, daylight and a
+    static camera.
 
     Args:
         scenes: Scenes to describe.
@@ -124,164 +78,80 @@ def caption(
         wording: `train` never uses held-out phrases and orders, `held_out` uses them wherever a
             family has them, `any` uses both.
         noise: Misspell about 2% of the words.
+        style: `plain` sentences or tags, `tags` alone, `short` for subjects alone, a line of a
+            `screenplay`, or a `paragraph` of about 80 words that says all there is.
     """
-    speaker = _Speaker(scenes, index, rng, wording)
-    text = speaker.speak()
+    speaker = Speaker(scenes, index, rng, wording)
+    text = _tell(speaker, style)
     if noise:
         text = _misspell(text, rng)
     return Caption(text, tuple(dict.fromkeys(speaker.facts)))
 
 
-class _Speaker:
-    """Says one scene and remembers which facts it stated."""
+def _tell(speaker: Speaker, style: Style) -> str:
+    match style:
+        case "plain":
+            return _plain(speaker)
+        case "tags":
+            return _arrange(speaker, ORDERS[-1])
+        case "short":
+            return _arrange(speaker, (("", S.SENTENCE),))
+        case "screenplay":
+            return _screenplay(speaker)
+        case "paragraph":
+            return _paragraph(speaker)
 
-    def __init__(self, scenes: Scenes, index: int, rng: random.Random, wording: Wording) -> None:
-        self.rng, self.wording = rng, wording
-        self.facts: list[Fact] = []
-        self.ground = GROUNDS[scenes.ground[index]].name
-        self.light = LIGHTS[scenes.light[index]].name
-        self.camera = CAMERAS[scenes.camera[index]].name
-        self.subjects = list(range(int(scenes.num_subjects[index])))
-        rng.shuffle(self.subjects)
-        self.kind = [KINDS[i].name for i in scenes.kind[index]]
-        self.colour = [COLOURS[i].name for i in scenes.colour[index]]
-        self.size = [SIZES[i].name for i in scenes.size[index]]
-        self.slot = [SLOTS[i] for i in scenes.slot[index]]
-        self.motion = [MOTIONS[i] for i in scenes.motion[index]]
-        self.noun = ""
-        self.moves_said = False
 
-    def speak(self) -> str:
-        pool = {"train": ORDERS, "held_out": HELD_OUT_ORDERS, "any": ORDERS + HELD_OUT_ORDERS}
-        text = ""
-        for mark, slot in self.rng.choice(pool[self.wording]):
-            said = self.say(slot)
-            text += (mark if text and said else "") + said
-        if self.rng.random() < 0.5:
-            text = re.sub(r"(^|\. )([a-z])", lambda m: m[1] + m[2].upper(), text)
-        return text + "." if self.rng.random() < 0.5 else text
+def _plain(speaker: Speaker) -> str:
+    pool = {"train": ORDERS, "held_out": HELD_OUT_ORDERS, "any": ORDERS + HELD_OUT_ORDERS}
+    text = _arrange(speaker, speaker.rng.choice(pool[speaker.wording]))
+    if speaker.shot != SHOTS[0].name:
+        mark = speaker.rng.choice((", ", ": "))
+        text = f"{speaker.say_shot()}{mark}{text}"
+    if speaker.rng.random() < 0.5:
+        text = _capitals(text)
+    return text + "." if speaker.rng.random() < 0.5 else text
 
-    def choose(self, family: Family) -> str:
-        """A phrase of the family on the wanted side of the hold-out."""
-        if self.wording == "any":
-            return self.rng.choice(family.train + family.held_out)
-        if self.wording == "held_out" and family.held_out:
-            return self.rng.choice(family.held_out)
-        return self.rng.choice(family.train)
 
-    def state(self, subject: int | None, attribute: Attribute, value: str) -> None:
-        self.facts.append(Fact(subject, attribute, value))
+def _arrange(speaker: Speaker, order: Order) -> str:
+    text = ""
+    for mark, slot in order:
+        said = speaker.say(slot)
+        text += (mark if text and said else "") + said
+    return text
 
-    def say(self, slot: Slot) -> str:
-        match slot:
-            case Slot.SENTENCE:
-                said = self.say_subjects(finite=True)
-            case Slot.SCENE:
-                said = self.say_subjects(finite=False)
-            case Slot.LEAD:
-                said = f"{self.choose(LEADS)} {self.say_subjects(finite=False)}"
-            case Slot.TAGS:
-                said = self.say_tags()
-            case Slot.GROUND | Slot.GROUND_TAG:
-                said = self.say_ground(tag=slot is Slot.GROUND_TAG)
-            case Slot.LIGHT | Slot.LIGHT_TAG:
-                said = self.say_light(tag=slot is Slot.LIGHT_TAG)
-            case Slot.CAMERA | Slot.CAMERA_FIRST | Slot.CAMERA_LABEL:
-                said = self.say_camera(slot)
-        return said
 
-    def say_subjects(self, *, finite: bool) -> str:
-        clauses = [self.say_subject(i, finite=finite) for i in self.subjects]
-        join = self.choose(JOINS) if finite else " and "
-        return join.join(clauses)
+def _capitals(text: str) -> str:
+    return re.sub(r"(^|\. )([a-z])", lambda m: m[1] + m[2].upper(), text)
 
-    def say_subject(self, i: int, *, finite: bool) -> str:
-        phrase = self.noun_phrase(i)
+
+def _screenplay(speaker: Speaker) -> str:
+    """Shot and place in capitals, then what happens."""
+    place = f"{speaker.say_ground(tag=True)}, {speaker.name_light(tag=True)}"
+    lines = [speaker.say_shot().upper(), place.upper(), speaker.say(S.SENTENCE)]
+    camera = speaker.say(S.CAMERA)
+    return _capitals(". ".join([*lines, camera] if camera else lines)) + "."
+
+
+def _paragraph(speaker: Speaker) -> str:
+    """One thing after another, padded with what is true of every scene."""
+    opening, place, intro, *fillers = PARAGRAPH
+    shot = speaker.say_shot()
+    article = "an" if shot[0] in "aeiou" else "a"
+    sentences = [speaker.choose(opening).format(shot=f"{article} {shot}")]
+    ground = speaker.say_ground(tag=False)
+    where = speaker.choose(place)
+    sentences.append(where.format(ground=ground, light=speaker.name_light(tag=False)))
+    for i in speaker.subjects:
+        phrase = speaker.noun_phrase(i)
         article = "an" if phrase[0] in "aeiou" else "a"
-        said = [article, phrase, self.say_slot(i), self.say_motion(i, finite=finite)]
-        return " ".join(filter(None, said))
-
-    def noun_phrase(self, i: int) -> str:
-        self.noun = self.choose(KIND_WORDS[self.kind[i]])
-        colour = self.choose(COLOUR_WORDS[self.colour[i]])
-        self.state(i, "kind", self.kind[i])
-        self.state(i, "colour", self.colour[i])
-        size = ""
-        if self.rng.random() < (_SAY_MEDIUM if self.size[i] == "medium" else _SAY_SIZE):
-            size = self.choose(SIZE_WORDS[self.size[i]])
-            self.state(i, "size", self.size[i])
-        if self.kind[i] == "figure" and self.rng.random() < _WEARS:
-            return " ".join(filter(None, [size, self.noun, "in", colour]))
-        return " ".join(filter(None, [size, colour, self.noun]))
-
-    def say_slot(self, i: int) -> str:
-        # Where a thing that crosses the frame is depends on when one looks.
-        if self.motion[i].lateral or self.rng.random() >= _SAY_SLOT[self.slot[i]]:
-            return ""
-        self.state(i, "slot", self.slot[i])
-        return self.choose(SLOT_WORDS[self.slot[i]])
-
-    def say_motion(self, i: int, *, finite: bool) -> str:
-        name = self.motion[i].name
-        self.moves_said = bool(self.motion[i].lateral or self.motion[i].depth)
-        if name == "still" and not finite and self.rng.random() >= _SAY_STILL:
-            return ""
-        self.state(i, "motion", name)
-        words = MOTION_WORDS[name]
-        verb = self.rng.choice([v for v in words.verbs if not v.kinds or self.kind[i] in v.kinds])
-        if self.wording == "held_out" and words.complements.held_out:
-            # Only verbs that take the motion's complements can say a held-out one.
-            verb = self.rng.choice([v for v in words.verbs if _suits(v, self.kind[i])])
-        complement = self.choose(words.complements if verb.takes is None else verb.takes)
-        return f"{verb.finite if finite else verb.participle} {complement}".strip()
-
-    def say_tags(self) -> str:
-        tags: list[str] = []
-        for i in self.subjects:
-            tags.append(self.noun_phrase(i))
-            name = self.motion[i].name
-            if name != "still" or self.rng.random() < _SAY_STILL:
-                tags.append(self.choose(MOTION_WORDS[name].tags))
-                self.state(i, "motion", name)
-        return ", ".join(tags)
-
-    def say_ground(self, *, tag: bool) -> str:
-        words = GROUND_WORDS[self.ground]
-        self.state(None, "ground", self.ground)
-        if tag:
-            return self.choose(words.tags)
-        across = self.moves_said and self.rng.random() < 0.5 and self.wording != "held_out"
-        return self.choose(words.across if across else words.on)
-
-    def say_light(self, *, tag: bool) -> str:
-        if self.light == "day" and self.rng.random() >= _SAY_DAY:
-            return ""
-        self.state(None, "light", self.light)
-        words = LIGHT_WORDS[self.light]
-        return self.choose(words.tags if tag else words.phrases)
-
-    def say_camera(self, slot: Slot) -> str:
-        if self.camera == "static" and self.rng.random() >= _SAY_STATIC:
-            return ""
-        self.state(None, "camera", self.camera)
-        words = CAMERA_WORDS[self.camera]
-        if slot is Slot.CAMERA_LABEL:
-            return self.choose(words.labels)
-        if slot is Slot.CAMERA and self.goes_along() and self.rng.random() < _SAY_FOLLOWING:
-            it = f"the {self.noun}" if self.kind[self.subjects[0]] == "figure" else "it"
-            return self.choose(words.following).replace("{it}", it)
-        return self.choose(words.clauses)
-
-    def goes_along(self) -> bool:
-        """Whether the camera moves the way the only subject goes."""
-        if len(self.subjects) != 1 or not CAMERA_WORDS[self.camera].following.train:
-            return False
-        way = 1.0 if self.camera.endswith("right") else -1.0
-        return self.motion[self.subjects[0]].lateral == way
-
-
-def _suits(verb: Verb, kind: str) -> bool:
-    return verb.takes is None and (not verb.kinds or kind in verb.kinds)
+        said = f"{speaker.choose(intro)} {article} {phrase} {speaker.say_slot(i)}".strip()
+        sentences += [said, f"the {speaker.noun} {speaker.say_motion(i, finite=True)}"]
+    sentences.append(speaker.name_camera())
+    for filler in fillers:
+        if sum(len(sentence.split()) for sentence in sentences) < _PARAGRAPH_WORDS:
+            sentences.append(speaker.choose(filler))
+    return _capitals(". ".join(sentences)) + "."
 
 
 def _misspell(text: str, rng: random.Random) -> str:
@@ -294,19 +164,29 @@ def _misspell(text: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
+_PLAIN = {
+    "kind": KIND_WORDS,
+    "colour": COLOUR_WORDS,
+    "size": SIZE_WORDS,
+    "material": MATERIAL_WORDS,
+    "slot": SLOT_WORDS,
+    "shot": SHOT_WORDS,
+}
+
+
 def phrases(attribute: Attribute, value: str) -> tuple[str, ...]:
     """Everything that can state a fact, in lower case; {it} stands for the subject."""
     families: list[Family]
     match attribute:
-        case "kind":
-            families = [KIND_WORDS[value]]
-        case "colour":
-            families = [COLOUR_WORDS[value]]
-        case "size":
-            families = [SIZE_WORDS[value]]
-        case "slot":
-            families = [SLOT_WORDS[value]]
-        case "motion":
+        case "kind" | "colour" | "size" | "material" | "slot" | "shot":
+            families = [_PLAIN[attribute][value]]
+        case "start_s" | "change_s":
+            families = [AT if attribute == "start_s" else THEN]
+            return tuple(
+                phrase.replace("{n}", seconds(int(value)))
+                for phrase in families[0].train + families[0].held_out
+            )
+        case "motion" | "then":
             return tuple(_motion_phrases(value))
         case "ground":
             ground = GROUND_WORDS[value]
@@ -319,9 +199,12 @@ def phrases(attribute: Attribute, value: str) -> tuple[str, ...]:
     return tuple(phrase for family in families for phrase in family.train + family.held_out)
 
 
-def _motion_phrases(name: str) -> Iterator[str]:
+def _motion_phrases(name: str, kinds: Collection[str] = KIND_WORDS) -> Iterator[str]:
+    """Everything that can state a motion of one of the kinds."""
     words = MOTION_WORDS[name]
     for verb in words.verbs:
+        if verb.kinds and not set(verb.kinds) & set(kinds):
+            continue
         family = words.complements if verb.takes is None else verb.takes
         for complement in family.train + family.held_out:
             for form in (verb.finite, verb.participle):
@@ -329,17 +212,19 @@ def _motion_phrases(name: str) -> Iterator[str]:
     yield from words.tags.train + words.tags.held_out
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Every word the captions can use, in lower case and sorted."""
+def vocabulary(level: Level = FIRST) -> tuple[str, ...]:
+    """Every word the captions of a level can use, in lower case and sorted."""
     tables: tuple[tuple[Attribute, Iterable[str]], ...] = (
-        ("kind", KIND_WORDS),
-        ("colour", COLOUR_WORDS),
+        ("kind", level.kinds),
+        ("colour", level.colours),
         ("size", SIZE_WORDS),
         ("slot", SLOT_WORDS),
-        ("motion", MOTION_WORDS),
-        ("ground", GROUND_WORDS),
-        ("light", LIGHT_WORDS),
-        ("camera", CAMERA_WORDS),
+        ("ground", level.grounds),
+        ("light", level.lights),
+        ("camera", level.cameras),
+        # What goes without saying is said by some styles only.
+        ("material", level.materials[1:]),
+        ("shot", level.shots if "screenplay" in level.styles else level.shots[1:]),
     )
     said = [
         phrase
@@ -347,10 +232,18 @@ def vocabulary() -> tuple[str, ...]:
         for value in table
         for phrase in phrases(attribute, value)
     ]
+    for name in level.motions:
+        said.extend(_motion_phrases(name, level.kinds))
     for family in (LEADS, JOINS, CAMERA_JOINS):
         said.extend(family.train + family.held_out)
     said.append("a an and in while as the it")
-    return tuple(sorted({word for phrase in said for word in words_of(phrase)}))
+    if level.timing:
+        said.extend(phrase for second in LATE_S for phrase in phrases("change_s", str(second)))
+        said.extend(phrase for second in LATE_S for phrase in phrases("start_s", str(second)))
+    if "paragraph" in level.styles:
+        said.extend(phrase for family in PARAGRAPH for phrase in family.train)
+    words = {word for phrase in said for word in words_of(re.sub(r"{\w+}", "it", phrase))}
+    return tuple(sorted(words))
 
 
 def words_of(text: str) -> list[str]:

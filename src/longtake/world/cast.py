@@ -1,56 +1,26 @@
 """Who can appear in the previz world: kinds, colours, sizes and motions, all as data.
 
-Lengths of parts are in units of the subject's size, metres once multiplied by it. A kind stands on
-y = 0, its front looks along +x, its sides along +z and -z.
+The tables only grow at their ends, so that a number means the same at every level.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-Vector = tuple[float, float, float]
-Primitive = Literal["sphere", "cube", "cylinder", "cone", "pyramid", "ring"]
-PRIMITIVES: tuple[Primitive, ...] = ("sphere", "cube", "cylinder", "cone", "pyramid", "ring")
-"""Order is the primitive number the ray caster branches on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paint:
-    """What colours a part."""
-
-    rgb: Vector | None = None
-    """A fixed colour, or None for the subject's own."""
-    shade: float = 1.0
-    """Factor on the colour."""
-    tone: float = 0.3
-    """How much darker every other quarter turn is; makes turning visible."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joint:
-    """How a part turns about the kind's sideways axis while the kind travels."""
-
-    swing: float = 0.0
-    """Amplitude of a swing in radians; 0 for none."""
-    phase: float = 0.0
-    """Phase of the swing in turns."""
-    rolls: bool = False
-    """Turns like a wheel whose radius is the part's own height."""
-    pivot: Vector = (0.0, 0.0, 0.0)
-    """Point the part turns about."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One primitive of a kind."""
-
-    primitive: Primitive
-    centre: Vector
-    half: Vector
-    """Half sizes along x, y and z."""
-    paint: Paint = Paint()
-    joint: Joint = Joint()
-    lies: bool = False
-    """Laid down, so that the primitive's own axis points sideways, as a wheel's does."""
+from longtake.world.bodies import (
+    BIRD,
+    BOAT,
+    CAPSULE,
+    CAR,
+    FIGURE,
+    FLAG,
+    HOUSE,
+    RING,
+    SPHERE,
+    STAR,
+    TREE,
+    Paint,
+    Part,
+    Vector,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +37,21 @@ class Kind:
     """Largest deviation from the rest heading."""
     motions: tuple[str, ...] = ()
     """Motions it can make; empty for all."""
+
+    @property
+    def height(self) -> float:
+        """Height of its highest part."""
+        return max(part.centre[1] + part.half[1] for part in self.parts)
+
+    @property
+    def gleams(self) -> bool:
+        """Whether a reflection of the sun shows on it; it does on balls, seldom on flat faces."""
+        return any(part.primitive == "sphere" and part.paint.rgb is None for part in self.parts)
+
+    @property
+    def length(self) -> float:
+        """Length from back to front."""
+        return 2 * max(abs(part.centre[0]) + part.half[0] for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +82,45 @@ class Motion:
     circle: float = 0.0
     bounce: float = 0.0
     spin: float = 0.0
+    comes: float = 0.0
+    """Side of the frame it comes in from: -1 left, +1 right."""
+    goes: float = 0.0
+    """Side of the frame it goes out at."""
+    returns: float = 0.0
+    """Goes out of the frame and comes back."""
+    sways: float = 0.0
+    """Swings away from and toward the camera on its way."""
+    jumps: float = 0.0
+    """Leaps once."""
+    size_from: float = 1.0
+    """Factor on its size when the motion starts."""
+    size_to: float = 1.0
+    """Factor on its size when the motion is over."""
+    at_once: bool = False
+    """Changes its size in a moment instead of over the whole motion."""
+    follows: bool = False
+    """Trails the first subject."""
+
+    @property
+    def stays(self) -> bool:
+        """Whether it keeps to its place."""
+        return not (self.lateral or self.depth or self.circle or self.leaves or self.follows)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is out of the frame at some time, whatever the camera does."""
+        return bool(self.comes or self.goes or self.returns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """A surface that has a name."""
+
+    name: str
+    shine: float = 0.0
+    """Strength of the sun's reflection."""
+    stripes: float = 0.0
+    """How much darker every other band is."""
 
 
 COLOURS = (
@@ -108,13 +132,27 @@ COLOURS = (
     Colour(name="blue", rgb=(0.13, 0.28, 0.90)),
     Colour(name="purple", rgb=(0.50, 0.15, 0.72)),
     Colour(name="pink", rgb=(0.98, 0.52, 0.74)),
+    Colour(name="brown", rgb=(0.42, 0.25, 0.12)),
+    Colour(name="white", rgb=(0.97, 0.97, 0.97)),
+    Colour(name="gray", rgb=(0.50, 0.50, 0.52)),
+    Colour(name="black", rgb=(0.05, 0.05, 0.06)),
 )
+
+MATERIALS = (
+    Material(name="matte"),
+    Material(name="shiny", shine=0.9),
+    Material(name="striped", stripes=0.6),
+)
+"""The first is the one that goes without saying."""
 
 SIZES = (
     Size(name="small", metres=0.68),
     Size(name="medium", metres=1.18),
     Size(name="large", metres=2.0),
 )
+
+GONE = 1e-3
+"""Size factor of what cannot be seen."""
 
 MOTIONS = (
     Motion(name="still"),
@@ -125,84 +163,43 @@ MOTIONS = (
     Motion(name="circle", circle=1.0),
     Motion(name="bounce", bounce=1.0),
     Motion(name="spin", spin=1.0),
+    Motion(name="enter_left", comes=-1.0),
+    Motion(name="enter_right", comes=1.0),
+    Motion(name="exit_left", goes=-1.0),
+    Motion(name="exit_right", goes=1.0),
+    Motion(name="return", returns=1.0),
+    Motion(name="appear", size_from=GONE, at_once=True),
+    Motion(name="disappear", size_to=GONE, at_once=True),
+    Motion(name="grow", size_from=0.55, size_to=1.35),
+    Motion(name="shrink", size_from=1.35, size_to=0.55),
+    Motion(name="zigzag", lateral=1.0, sways=1.0),
+    Motion(name="jump", jumps=1.0),
+    Motion(name="follow", follows=True),
+    Motion(name="absent", size_from=GONE, size_to=GONE),
 )
 
-_SKIN = Paint(rgb=(0.88, 0.67, 0.52), tone=0.0)
-_TROUSERS = Paint(shade=0.62, tone=0.0)
-_SLEEVE = Paint(shade=0.86, tone=0.0)
-_TYRE = Paint(rgb=(0.50, 0.50, 0.53), tone=0.78)
-_GLASS = Paint(rgb=(0.20, 0.25, 0.31), tone=0.0)
-_TRUNK = Paint(rgb=(0.43, 0.30, 0.20), tone=0.0)
-_BODY = Paint(tone=0.0)
-_FOLIAGE = Paint(tone=0.14)
-
-
-def _leg(side: float, phase: float) -> Part:
-    return Part(
-        primitive="cylinder",
-        centre=(0.0, 0.29, side * 0.10),
-        half=(0.085, 0.29, 0.085),
-        paint=_TROUSERS,
-        joint=Joint(swing=0.6, phase=phase, pivot=(0.0, 0.56, side * 0.10)),
-    )
-
-
-def _arm(side: float, phase: float) -> Part:
-    return Part(
-        primitive="cylinder",
-        centre=(0.0, 0.77, side * 0.27),
-        half=(0.06, 0.23, 0.06),
-        paint=_SLEEVE,
-        joint=Joint(swing=0.55, phase=phase, pivot=(0.0, 0.98, side * 0.27)),
-    )
-
-
-def _wheel(x: float, side: float) -> Part:
-    centre = (x, 0.2, side * 0.40)
-    return Part(
-        primitive="cylinder",
-        centre=centre,
-        half=(0.2, 0.2, 0.08),
-        paint=_TYRE,
-        joint=Joint(rolls=True, pivot=centre),
-        lies=True,
-    )
-
-
-_ROLLING = Joint(rolls=True, pivot=(0.0, 0.5, 0.0))
-_SPHERE = Part(primitive="sphere", centre=(0.0, 0.5, 0.0), half=(0.5, 0.5, 0.5), joint=_ROLLING)
-_RING = Part(primitive="ring", centre=(0.0, 0.5, 0.0), half=(0.5, 0.5, 0.15), joint=_ROLLING)
-_FIGURE = (
-    Part(
-        primitive="cylinder",
-        centre=(0.0, 0.79, 0.0),
-        half=(0.14, 0.24, 0.21),
-        paint=Paint(tone=0.2),
-    ),
-    Part(primitive="sphere", centre=(0.0, 1.17, 0.0), half=(0.15, 0.16, 0.15), paint=_SKIN),
-    _leg(1.0, 0.0),
-    _leg(-1.0, 0.5),
-    _arm(1.0, 0.5),
-    _arm(-1.0, 0.0),
+_COMES_AND_GOES = ("appear", "disappear", "grow", "shrink")
+_GROUNDED = (
+    "still",
+    "left_to_right",
+    "right_to_left",
+    "toward",
+    "away",
+    "circle",
+    "spin",
+    *_COMES_AND_GOES,
+    "enter_left",
+    "enter_right",
+    "exit_left",
+    "exit_right",
+    "return",
+    "zigzag",
+    "follow",
 )
-_CAR = (
-    Part(primitive="cube", centre=(0.0, 0.36, 0.0), half=(0.92, 0.18, 0.42), paint=_BODY),
-    Part(primitive="cube", centre=(-0.1, 0.66, 0.0), half=(0.50, 0.13, 0.36), paint=_GLASS),
-    Part(primitive="cube", centre=(-0.1, 0.81, 0.0), half=(0.46, 0.035, 0.37), paint=_BODY),
-    _wheel(0.56, 1.0),
-    _wheel(0.56, -1.0),
-    _wheel(-0.56, 1.0),
-    _wheel(-0.56, -1.0),
-)
-_TREE = (
-    Part(primitive="cylinder", centre=(0.0, 0.3, 0.0), half=(0.085, 0.3, 0.085), paint=_TRUNK),
-    Part(primitive="sphere", centre=(0.0, 0.98, 0.0), half=(0.40, 0.40, 0.40), paint=_FOLIAGE),
-    Part(primitive="sphere", centre=(0.27, 0.74, 0.05), half=(0.30, 0.28, 0.30), paint=_FOLIAGE),
-    Part(primitive="sphere", centre=(-0.27, 0.78, -0.05), half=(0.29, 0.27, 0.29), paint=_FOLIAGE),
-)
+"""What rides, sails or flies: all but what leaves the ground by a leap."""
 
 KINDS = (
-    Kind(name="sphere", parts=(_SPHERE,), faces_travel=True),
+    Kind(name="sphere", parts=(SPHERE,), faces_travel=True),
     Kind(
         name="cube",
         parts=(Part(primitive="cube", centre=(0.0, 0.44, 0.0), half=(0.44, 0.44, 0.44)),),
@@ -228,17 +225,36 @@ KINDS = (
         parts=(Part(primitive="pyramid", centre=(0.0, 0.48, 0.0), half=(0.54, 0.48, 0.54)),),
         rest_deg=30.0,
     ),
-    Kind(name="ring", parts=(_RING,)),
-    Kind(name="figure", parts=_FIGURE, faces_travel=True, rest_deg=-90.0, rest_spread_deg=35.0),
+    Kind(name="ring", parts=(RING,)),
+    Kind(name="figure", parts=FIGURE, faces_travel=True, rest_deg=-90.0, rest_spread_deg=35.0),
     Kind(
         name="car",
-        parts=_CAR,
+        parts=CAR,
         faces_travel=True,
         rest_deg=-25.0,
         rest_spread_deg=25.0,
-        motions=("still", "left_to_right", "right_to_left", "toward", "away", "circle", "spin"),
+        motions=_GROUNDED,
     ),
-    Kind(name="tree", parts=_TREE, motions=("still",), rest_spread_deg=90.0),
+    Kind(name="tree", parts=TREE, motions=("still", *_COMES_AND_GOES), rest_spread_deg=90.0),
+    Kind(name="capsule", parts=CAPSULE),
+    Kind(name="star", parts=STAR, rest_spread_deg=15.0),
+    Kind(
+        name="house",
+        parts=HOUSE,
+        rest_deg=18.0,
+        rest_spread_deg=10.0,
+        motions=("still", *_COMES_AND_GOES),
+    ),
+    Kind(name="boat", parts=BOAT, faces_travel=True, rest_deg=-15.0, motions=_GROUNDED),
+    Kind(
+        name="bird",
+        parts=BIRD,
+        faces_travel=True,
+        rest_deg=-40.0,
+        rest_spread_deg=25.0,
+        motions=_GROUNDED,
+    ),
+    Kind(name="flag", parts=FLAG, rest_spread_deg=15.0, motions=("still", *_COMES_AND_GOES)),
 )
 
 HELD_OUT_PAIRS = (
@@ -251,6 +267,16 @@ HELD_OUT_PAIRS = (
     ("pink", "figure"),
     ("yellow", "car"),
     ("red", "tree"),
+    ("blue", "capsule"),
+    ("yellow", "star"),
+    ("green", "house"),
+    ("pink", "boat"),
+    ("orange", "bird"),
+    ("purple", "flag"),
+    ("brown", "car"),
+    ("white", "figure"),
+    ("gray", "sphere"),
+    ("black", "ring"),
 )
 """Colour and kind pairs that training never sees; every colour and kind still occurs."""
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from longtake.config import FPS
 from longtake.kernels.ops import raycast
-from longtake.kernels.reference.raycast import identify
+from longtake.kernels.reference.raycast import NO_PART, PRIMITIVE, identify
 from longtake.world.choreography import frame_times
 from longtake.world.geometry import build
-from longtake.world.scene import MAX_SUBJECTS, Scenes
+from longtake.world.scene import Scenes
 
 
 def render(
@@ -51,10 +51,19 @@ def render_ids(
     width: int = 112,
     start_s: float | np.ndarray = 0.0,
     fps: float = FPS,
+    only: int | None = None,
 ) -> Int8[Tensor, "b frames height width"]:
-    """Which subject each pixel shows, -1 for none; on the CPU."""
+    """Which subject each pixel shows, -1 for none; on the CPU.
+
+    With `only`, the other subjects are taken away; set dressing stays.
+    """
     times = frame_times(len(scenes), frames, fps, start_s, torch.device("cpu"))
     scene = build(scenes, times)
-    groups = identify(scene.frame, scene.parts, scene.groups, scene.spans, height, width)
-    subjects = torch.where(groups < MAX_SUBJECTS, groups, torch.full_like(groups, -1))
+    count = scenes.kind.shape[1]
+    parts = scene.parts
+    for i, (first, last) in enumerate(scene.spans[:count].tolist()):
+        if only not in (None, i):
+            parts[:, first:last, PRIMITIVE] = NO_PART
+    groups = identify(scene.frame, parts, scene.groups, scene.spans, height, width)
+    subjects = torch.where(groups < count, groups, torch.full_like(groups, -1))
     return rearrange(subjects, "(b f) h w -> b f h w", b=len(scenes))

@@ -1,8 +1,11 @@
-"""Where a scene plays: grounds, lights, camera moves and set dressing, all as data."""
+"""Where a scene plays: grounds, lights, camera moves, shots and set dressing, all as data.
+
+The tables only grow at their ends, so that a number means the same at every level.
+"""
 
 from dataclasses import dataclass
 
-from longtake.world.cast import Primitive, Vector
+from longtake.world.bodies import Primitive, Vector
 
 Wave = tuple[float, float, float]
 """Turns per metre along x and z, and amplitude, of one sine of a ground's pattern."""
@@ -46,6 +49,8 @@ class Light:
     """Radius of the disc in radians."""
     front_chance: float
     """How often the light stands in front of the camera."""
+    haze: float = 0.022
+    """How fast things fade into the horizon's colour, per metre."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +67,35 @@ class CameraMove:
     orbit_deg: float = 0.0
     """Angle round the scene; either way."""
     crane: float = 0.0
-    """Metres upward."""
+    """Metres upward, with the aim kept."""
     height: float = 2.0
     """Eye height half-way."""
+    tilt_deg: float = 0.0
+    """Turn upward."""
+    roll_deg: float = 0.0
+    """Turn about the line of sight, clockwise as the camera sees it."""
+    pedestal: float = 0.0
+    """Metres upward, looking the same way."""
+    zoom: float = 0.0
+    """Natural logarithm of the factor on the focal length."""
+    follows: float = 0.0
+    """Share of the first subject's way sideways that the camera goes along."""
+
+    @property
+    def keeps_sides(self) -> bool:
+        """Whether the sides of the frame stay where they are, or come closer."""
+        return not (self.pan_deg or self.truck or self.orbit_deg or self.follows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """How large the first subject stands in the frame."""
+
+    name: str
+    share: float | None = None
+    """Its height over the frame's; None for a distance that does not depend on it."""
+    distance: float = 9.0
+    """Metres to the scene's middle where there is no share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +137,13 @@ GROUNDS = (
         lines=4.6,
     ),
     Ground(name="checkerboard", low=(0.48, 0.48, 0.51), high=(0.84, 0.84, 0.83), checker=1.4),
+    Ground(
+        name="water",
+        low=(0.17, 0.36, 0.43),
+        high=(0.36, 0.56, 0.60),
+        waves=((0.12, 1.10, 0.30), (0.22, 0.65, 0.24), (0.05, 0.09, 0.16)),
+        warp=0.22,
+    ),
 )
 
 LIGHTS = (
@@ -154,6 +192,22 @@ LIGHTS = (
         disc_radius=0.04,
         front_chance=0.6,
     ),
+    Light(
+        name="fog",
+        elevation_deg=60.0,
+        sun=(0.20, 0.20, 0.20),
+        ambient=(0.70, 0.71, 0.72),
+        ground_tint=(0.94, 0.96, 0.98),
+        horizon=(0.76, 0.78, 0.80),
+        zenith=(0.72, 0.75, 0.78),
+        hill_far=(0.755, 0.775, 0.795),
+        hill_near=(0.74, 0.76, 0.78),
+        disc=(0.76, 0.78, 0.80),
+        disc_elevation_deg=60.0,
+        disc_radius=0.01,
+        front_chance=0.0,
+        haze=0.085,
+    ),
 )
 
 CAMERAS = (
@@ -166,7 +220,25 @@ CAMERAS = (
     CameraMove(name="truck_right", truck=5.4),
     CameraMove(name="orbit", orbit_deg=52.0),
     CameraMove(name="crane_up", crane=4.0, height=3.0),
+    CameraMove(name="crane_down", crane=-4.0, height=3.0),
+    CameraMove(name="tilt_up", tilt_deg=17.0),
+    CameraMove(name="tilt_down", tilt_deg=-17.0),
+    CameraMove(name="roll_left", roll_deg=-36.0),
+    CameraMove(name="roll_right", roll_deg=36.0),
+    CameraMove(name="pedestal_up", pedestal=2.4),
+    CameraMove(name="pedestal_down", pedestal=-2.4),
+    CameraMove(name="zoom_in", zoom=0.85),
+    CameraMove(name="zoom_out", zoom=-0.85),
+    CameraMove(name="follow", follows=1.0),
 )
+
+SHOTS = (
+    Shot(name="wide"),
+    Shot(name="very_wide", distance=19.0),
+    Shot(name="medium", share=0.5),
+    Shot(name="close", share=0.85),
+)
+"""The first is the one that goes without saying."""
 
 PROPS = (
     Prop(primitive="sphere", half=(0.62, 0.40, 0.50), rgb=(0.52, 0.50, 0.47)),

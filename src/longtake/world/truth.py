@@ -7,29 +7,31 @@ from typing import Literal
 import numpy as np
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 from longtake.config import FPS
-from longtake.world.cast import COLOURS, KINDS, MOTIONS, PRIMITIVES, SIZES, Primitive
+from longtake.world.bodies import PRIMITIVES, Primitive
+from longtake.world.camera import CameraPath, move_camera
+from longtake.world.cast import COLOURS, KINDS, MATERIALS, MOTIONS, SIZES, Motion
 from longtake.world.choreography import (
     BOUNCE_S,
-    TAN_HALF,
-    CameraPath,
     Tracks,
     frame_times,
-    move_camera,
     table,
     track,
 )
-from longtake.world.geometry import PARTS_PER_SUBJECT, place, project
+from longtake.world.geometry import parts_per_subject, place, project
 from longtake.world.render import render_ids
-from longtake.world.scene import MAX_SUBJECTS, SLOTS, WORLD_VERSION, Scenes
-from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS
+from longtake.world.scene import SLOTS, WORLD_VERSION, Scenes
+from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS, SHOTS
 
+EventKind = Literal["contact", "enters", "leaves", "appears", "disappears", "starts", "changes"]
 Box = tuple[float, float, float, float]
 Point = tuple[float, float, float]
 _ROUND_POINTS = 24
+_SEEN = 0.05
+"""Metres below which a subject counts as gone."""
 _SLACK = 1.02
 """Boxes come from points on the surface; this covers what bulges between them."""
 
@@ -50,7 +52,7 @@ class Pose:
 class Event:
     """Something that happens to a subject at a moment."""
 
-    what: Literal["contact", "enters", "leaves"]
+    what: EventKind
     time_s: float
 
 
@@ -61,7 +63,12 @@ class SubjectTruth:
     kind: str
     colour: str
     size: str
+    material: str
     motion: str
+    then: str | None
+    """Motion after the change."""
+    follows: int | None
+    """Number of the subject it trails."""
     slot: str
     track: tuple[Point, ...]
     """Point the subject stands on, in metres: x right, y up, z away from the camera."""
@@ -82,6 +89,8 @@ class ClipTruth:
     ground: str
     light: str
     camera: str
+    shot: str
+    """Size of the first subject in the frame."""
     fps: float
     height: int
     width: int
@@ -102,12 +111,14 @@ def truth(
     times = frame_times(len(scenes), frames, fps, start_s, torch.device("cpu"))
     camera, tracks = move_camera(scenes, times), track(scenes, times)
     full, behind = _boxes(scenes, camera, tracks, height, width)
+    gone = tracks.scale < _SEEN
     return [
         ClipTruth(
             version=WORLD_VERSION,
             ground=GROUNDS[scenes.ground[clip]].name,
             light=LIGHTS[scenes.light[clip]].name,
             camera=CAMERAS[scenes.camera[clip]].name,
+            shot=SHOTS[scenes.shot[clip]].name,
             fps=float(fps),
             height=height,
             width=width,
@@ -115,7 +126,7 @@ def truth(
             subjects=tuple(
                 _subject(
                     scenes, clip, i, tracks.position[clip, :, i], times[clip],
-                    _cut(full[clip, :, i], behind[clip, :, i], height, width),
+                    _cut(full[clip, :, i], behind[clip, :, i] | gone[clip, :, i], height, width),
                 )
                 for i in range(int(scenes.num_subjects[clip]))
             ),
@@ -134,16 +145,19 @@ def with_visibility(
     whole = truths[0]
     frames, height, width = len(whole.poses), whole.height // scale, whole.width // scale
 
-    def count(view: Scenes, number: int) -> Float[np.ndarray, "b frames"]:
-        ids = render_ids(
-            view, frames=frames, height=height, width=width, start_s=start_s, fps=whole.fps
-        )
-        return (ids == number).sum((2, 3)).double().numpy()
+    def ids(only: int | None) -> Int8[Tensor, "b frames height width"]:
+        return render_ids(
+            scenes, frames=frames, height=height, width=width, start_s=start_s, fps=whole.fps,
+            only=only,
+        )  # fmt: skip
 
-    shares = []
-    for i in range(MAX_SUBJECTS):
-        alone = count(_without_others(scenes, i), i)
-        shares.append(np.where(alone > 0, count(scenes, i) / np.maximum(alone, 1), 0.0))
+    def count(seen: Int8[Tensor, "b frames height width"], number: int) -> np.ndarray:
+        return (seen == number).sum((2, 3)).double().numpy()
+
+    together, shares = ids(None), []
+    for i in range(scenes.kind.shape[1]):
+        alone = count(ids(i), i)
+        shares.append(np.where(alone > 0, count(together, i) / np.maximum(alone, 1), 0.0))
     return [
         replace(
             clip,
@@ -162,31 +176,17 @@ def with_visibility(
     ]
 
 
-def _without_others(scenes: Scenes, keep: int) -> Scenes:
-    """The same scenes with every other subject moved out of the world."""
-    jitter = scenes.subject_jitter.copy()
-    motion = scenes.motion.copy()
-    others = [i for i in range(MAX_SUBJECTS) if i != keep]
-    jitter[:, others, 1] = _ELSEWHERE
-    motion[:, others] = 0
-    return replace(scenes, subject_jitter=jitter, motion=motion)
-
-
-_ELSEWHERE = 1e5
-"""Jitter of x that puts a subject tens of kilometres away."""
-
-
 def _poses(camera: CameraPath, clip: int) -> tuple[Pose, ...]:
     rows = torch.stack(
         [camera.eye[clip], camera.right[clip], camera.up[clip], camera.forward[clip]], dim=1
     )
-    focal = 1 / (2 * TAN_HALF)
+    focal = 1 / (2 * camera.tan_half[clip])
     return tuple(
         Pose(
             eye=_point(eye), right=_point(right), up=_point(up), forward=_point(forward),
-            focal=round(focal, 6),
+            focal=round(length, 6),
         )
-        for eye, right, up, forward in rows.tolist()
+        for (eye, right, up, forward), length in zip(rows.tolist(), focal.tolist(), strict=True)
     )  # fmt: skip
 
 
@@ -205,41 +205,72 @@ def _subject(
 ) -> SubjectTruth:
     boxes, inside = cut
     motion = MOTIONS[scenes.motion[clip, i]]
-    events = _crossings(inside, times.tolist())
-    if motion.bounce:
-        events += _contacts(float(scenes.subject_jitter[clip, i, 4]), times.tolist())
+    changes = bool(np.isfinite(scenes.change_s[clip, i]))
     return SubjectTruth(
         kind=KINDS[scenes.kind[clip, i]].name,
         colour=COLOURS[scenes.colour[clip, i]].name,
         size=SIZES[scenes.size[clip, i]].name,
+        material=MATERIALS[scenes.material[clip, i]].name,
         motion=motion.name,
+        then=MOTIONS[scenes.then[clip, i]].name if changes else None,
+        follows=0 if motion.follows else None,
         slot=SLOTS[scenes.slot[clip, i]],
         track=tuple(_point(p) for p in positions.tolist()),
         boxes=tuple(boxes),
         in_frame=tuple(inside),
         visible=None,
-        events=tuple(sorted(events, key=lambda event: event.time_s)),
+        events=_events(scenes, clip, i, inside, times.tolist()),
     )
 
 
-def _contacts(phase: float, times: list[float]) -> list[Event]:
-    """Moments at which a bouncing subject touches the ground."""
-    first = math.ceil(times[0] / BOUNCE_S + phase)
-    last = math.floor(times[-1] / BOUNCE_S + phase)
+def _events(
+    scenes: Scenes, clip: int, i: int, inside: list[float], times: list[float]
+) -> tuple[Event, ...]:
+    """What happens to a subject within the given times, in order."""
+    motion, then = MOTIONS[scenes.motion[clip, i]], MOTIONS[scenes.then[clip, i]]
+    start, change = float(scenes.start_s[clip, i]), float(scenes.change_s[clip, i])
+    phase = float(scenes.subject_jitter[clip, i, 4]) if start == 0 else 0.0
+    events = _crossings(inside, times, (motion, then))
+    if motion.bounce:
+        # Whoever is in the air when the next motion begins comes down first.
+        end = times[-1]
+        if math.isfinite(change):
+            hops = math.ceil((change - start) / BOUNCE_S + phase)
+            end = min(end, start + (hops - phase) * BOUNCE_S + 1e-3)
+        events += _contacts(phase, start, end, times[0])
+    if then.bounce and math.isfinite(change):
+        events += _contacts(0.0, change, times[-1], times[0])
+    if start > 0:
+        events.append(Event(what="starts", time_s=start))
+    if math.isfinite(change):
+        events.append(Event(what="changes", time_s=change))
+    inside_clip = [e for e in events if times[0] <= e.time_s <= times[-1]]
+    return tuple(sorted(inside_clip, key=lambda event: event.time_s))
+
+
+def _contacts(phase: float, start: float, until: float, since: float) -> list[Event]:
+    """Moments at which a subject that bounces from `start` on touches the ground."""
+    first = math.ceil(max(since - start, 0.0) / BOUNCE_S + phase)
+    last = math.floor((until - start) / BOUNCE_S + phase)
     return [
-        Event(what="contact", time_s=round((n - phase) * BOUNCE_S, 4))
+        Event(what="contact", time_s=round(start + (n - phase) * BOUNCE_S, 4))
         for n in range(first, last + 1)
     ]
 
 
-def _crossings(inside: list[float], times: list[float]) -> list[Event]:
-    """Moments at which more than half of a subject comes into the frame or goes out of it."""
+def _crossings(
+    inside: list[float], times: list[float], motions: tuple[Motion, Motion]
+) -> list[Event]:
+    """Moments at which more than half of a subject comes to be in the frame or ceases to be."""
+    pops = any(motion.at_once for motion in motions)
+    comes: EventKind = "appears" if pops else "enters"
+    goes: EventKind = "disappears" if pops else "leaves"
     events = []
     for before, after, time_s in zip(inside, inside[1:], times[1:], strict=False):
         if before < 0.5 <= after:
-            events.append(Event(what="enters", time_s=round(time_s, 4)))
+            events.append(Event(what=comes, time_s=round(time_s, 4)))
         elif after < 0.5 <= before:
-            events.append(Event(what="leaves", time_s=round(time_s, 4)))
+            events.append(Event(what=goes, time_s=round(time_s, 4)))
     return events
 
 
@@ -248,21 +279,24 @@ def _boxes(
 ) -> tuple[Float[Tensor, "b frames subjects 4"], Bool[Tensor, "b frames subjects"]]:
     """Whole boxes in pixels, and where a subject reaches behind the camera."""
     solids = place(scenes, tracks)
-    count = MAX_SUBJECTS * PARTS_PER_SUBJECT
+    subjects = scenes.kind.shape[1]
+    count = subjects * parts_per_subject(scenes)
     primitive = solids.primitive[:, :count]
     shown = primitive >= 0
     surface = table([_surface(p) for p in PRIMITIVES], solids.half)
-    local = surface[primitive.clamp(min=0).long()] * _SLACK * solids.half[:, :count, None]
+    local = (
+        surface[primitive.clamp(min=0).long()][:, None] * _SLACK * solids.half[:, :, :count, None]
+    )
     points = solids.centre[:, :, :count, None] + einsum(
-        solids.turn[:, :, :count], local, "b f p i j, b p n j -> b f p n i"
+        solids.turn[:, :, :count], local, "b f p i j, b f p n j -> b f p n i"
     )
     u, v, behind = project(camera, points)
-    focal = height / (2 * TAN_HALF)
+    focal = height / (2 * camera.tan_half[:, :, None, None])
     x, y = width / 2 + u * focal, height / 2 - v * focal
     far = torch.where(shown[:, None, :, None], 0.0, torch.inf)
 
     def per_subject(values: Tensor) -> Tensor:
-        return rearrange(values, "b f (s p) n -> b f s (p n)", s=MAX_SUBJECTS)
+        return rearrange(values, "b f (s p) n -> b f s (p n)", s=subjects)
 
     sides = [
         per_subject(x + far).amin(-1),

@@ -1,4 +1,4 @@
-"""How things are said: phrases for every value a scene can have, apart from grammar.
+"""How things are said: phrases for what is in a scene and where it plays, apart from grammar.
 
 `held_out` phrases are never used in training captions; they use only words that training knows.
 """
@@ -62,11 +62,6 @@ class CameraWording:
     """Clauses for a camera that moves the way the only subject goes; {it} is the subject."""
 
 
-_BLOCKS = ("cube", "cylinder", "cone", "pyramid")
-_SOLIDS = ("sphere", *_BLOCKS, "ring")
-_WHEELED = ("car",)
-_THINGS = (*_SOLIDS, "car")
-
 KIND_WORDS = {
     "sphere": Family(("sphere", "ball", "orb")),
     "cube": Family(("cube", "box")),
@@ -77,10 +72,27 @@ KIND_WORDS = {
     "figure": Family(("figure", "person", "man")),
     "car": Family(("car", "automobile")),
     "tree": Family(("tree",)),
+    "capsule": Family(("capsule", "pill")),
+    "star": Family(("star",)),
+    "house": Family(("house", "cottage")),
+    "boat": Family(("boat", "sailboat")),
+    "bird": Family(("bird",)),
+    "flag": Family(("flag",)),
 }
 COLOUR_WORDS = {
     name: Family((name,))
     for name in ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+}
+COLOUR_WORDS |= {
+    "brown": Family(("brown",)),
+    "white": Family(("white",)),
+    "gray": Family(("gray", "grey")),
+    "black": Family(("black",)),
+}
+MATERIAL_WORDS = {
+    "matte": Family(("matte",)),
+    "shiny": Family(("shiny", "glossy")),
+    "striped": Family(("striped",)),
 }
 SIZE_WORDS = {
     "small": Family(("small", "tiny", "little")),
@@ -91,142 +103,6 @@ SLOT_WORDS = {
     "left": Family(("on the left", "at the left", "on the left side"), ("at the left side",)),
     "centre": Family(("in the middle", "in the center", "in the centre")),
     "right": Family(("on the right", "at the right", "on the right side"), ("at the right side",)),
-}
-
-
-def _sideways(origin: str, goal: str) -> MotionWording:
-    return MotionWording(
-        verbs=(
-            Verb("moves", "moving"),
-            Verb("travels", "travelling"),
-            Verb("heads", "heading"),
-            Verb("goes", "going"),
-            Verb("slides", "sliding", _SOLIDS),
-            Verb("glides", "gliding", _BLOCKS),
-            Verb("rolls", "rolling", ("sphere", "ring", "car")),
-            Verb("drives", "driving", _WHEELED),
-            Verb("walks", "walking", ("figure",)),
-            Verb("crosses", "crossing", takes=Family((f"from {origin} to {goal}",))),
-        ),
-        complements=Family(
-            (
-                f"from {origin} to {goal}",
-                f"from the {origin} to the {goal}",
-                f"to the {goal}",
-                f"{goal}",
-                f"{goal}ward",
-                f"toward the {goal}",
-                f"{origin} to {goal}",
-            ),
-            (f"from the {origin} side to the {goal} side", f"towards the {goal}"),
-        ),
-        tags=Family((f"{origin} to {goal}", f"moving {goal}", f"moving {origin} to {goal}")),
-    )
-
-
-_AT_CAMERA = Family(("the camera", "the viewer", "us"))
-
-MOTION_WORDS = {
-    "still": MotionWording(
-        verbs=(
-            Verb("stands", "standing"),
-            Verb("stays", "staying"),
-            Verb("sits", "sitting", _THINGS),
-            Verb("rests", "resting", _THINGS),
-            Verb("does not", "that does not", takes=Family(("move", "move at all"))),
-        ),
-        complements=Family(("still", "motionless", "in place"), ("still in place",)),
-        tags=Family(("still", "standing still", "motionless")),
-    ),
-    "left_to_right": _sideways("left", "right"),
-    "right_to_left": _sideways("right", "left"),
-    "toward": MotionWording(
-        verbs=(
-            Verb("comes", "coming"),
-            Verb("moves", "moving"),
-            Verb("heads", "heading"),
-            Verb("slides", "sliding", _SOLIDS),
-            Verb("rolls", "rolling", ("sphere", "car")),
-            Verb("drives", "driving", _WHEELED),
-            Verb("walks", "walking", ("figure",)),
-            Verb("approaches", "approaching", takes=_AT_CAMERA),
-        ),
-        complements=Family(
-            (
-                "toward the camera",
-                "towards the camera",
-                "closer to the camera",
-                "toward us",
-                "straight at the camera",
-            ),
-            ("closer to us", "straight toward the viewer"),
-        ),
-        tags=Family(("toward the camera", "coming toward the camera", "approaching")),
-    ),
-    "away": MotionWording(
-        verbs=(
-            Verb("moves", "moving"),
-            Verb("heads", "heading"),
-            Verb("goes", "going"),
-            Verb("slides", "sliding", _SOLIDS),
-            Verb("rolls", "rolling", ("sphere", "car")),
-            Verb("drives", "driving", _WHEELED),
-            Verb("walks", "walking", ("figure",)),
-            Verb("recedes", "receding", takes=Family(("into the distance", "from the camera"))),
-        ),
-        complements=Family(
-            (
-                "away from the camera",
-                "away",
-                "away from us",
-                "into the distance",
-                "off into the distance",
-            ),
-            ("away into the distance", "away from the viewer"),
-        ),
-        tags=Family(("away from the camera", "moving away", "receding")),
-    ),
-    "circle": MotionWording(
-        verbs=(
-            Verb("moves", "moving"),
-            Verb("goes", "going"),
-            Verb("travels", "travelling"),
-            Verb("runs", "running", ("figure",)),
-            Verb("walks", "walking", ("figure",)),
-            Verb("drives", "driving", _WHEELED),
-            Verb("rolls", "rolling", ("sphere", "car")),
-            Verb("circles", "circling", takes=Family(("around", "round and round", ""))),
-        ),
-        complements=Family(
-            ("in a circle", "in circles", "around in a circle", "round in circles"),
-            ("around in circles", "round and round in a circle"),
-        ),
-        tags=Family(("circling", "moving in a circle", "in circles")),
-    ),
-    "bounce": MotionWording(
-        verbs=(
-            Verb("bounces", "bouncing"),
-            Verb("hops", "hopping"),
-            Verb("jumps", "jumping", ("figure",)),
-            Verb("keeps", "that keeps", takes=Family(("bouncing", "bouncing up and down"))),
-        ),
-        complements=Family(
-            ("", "up and down", "on the spot", "in place"), ("up and down on the spot",)
-        ),
-        tags=Family(("bouncing", "bouncing up and down")),
-    ),
-    "spin": MotionWording(
-        verbs=(
-            Verb("spins", "spinning"),
-            Verb("rotates", "rotating"),
-            Verb("turns", "turning", takes=Family(("on the spot", "around on the spot"))),
-            Verb("keeps", "that keeps", takes=Family(("spinning", "rotating"))),
-        ),
-        complements=Family(
-            ("", "in place", "on the spot", "around"), ("around in place", "around and around")
-        ),
-        tags=Family(("spinning", "rotating", "spinning in place")),
-    ),
 }
 
 GROUND_WORDS = {
@@ -296,6 +172,11 @@ GROUND_WORDS = {
         Family(("across a checkerboard", "across a checkered floor", "over the checkerboard")),
         Family(("checkerboard", "checkerboard floor", "checkered floor")),
     ),
+    "water": GroundWording(
+        Family(("on water", "on the water", "on a lake", "on the sea"), ("on the lake",)),
+        Family(("across the water", "across a lake", "over the water")),
+        Family(("water", "lake", "sea")),
+    ),
 }
 
 LIGHT_WORDS = {
@@ -326,144 +207,9 @@ LIGHT_WORDS = {
         ),
         Family(("night", "moonlight")),
     ),
-}
-
-
-def _pan(way: str) -> CameraWording:
-    return CameraWording(
-        Family(
-            (
-                f"the camera pans {way}",
-                f"the camera pans to the {way}",
-                f"the camera turns to the {way}",
-                f"the shot pans {way}",
-                f"we pan {way}",
-            ),
-            (f"we pan to the {way}", f"the camera pans {way}ward"),
-        ),
-        Family(
-            (f"pan {way}", f"camera pans {way}", f"panning {way}", f"pan to the {way}"),
-            (f"panning to the {way}",),
-        ),
-        Family(("the camera pans with {it}", "the camera follows {it}", "panning with {it}")),
-    )
-
-
-def _truck(way: str) -> CameraWording:
-    return CameraWording(
-        Family(
-            (
-                f"the camera trucks {way}",
-                f"the camera tracks {way}",
-                f"the camera trucks to the {way}",
-                f"the camera slides {way}",
-                f"the camera moves sideways to the {way}",
-            ),
-            (f"the camera tracks to the {way}", f"the camera slides sideways to the {way}"),
-        ),
-        Family(
-            (f"truck {way}", f"camera trucks {way}", f"trucking {way}", f"truck to the {way}"),
-            (f"trucking to the {way}",),
-        ),
-        Family(("the camera trucks with {it}", "the camera tracks along with {it}")),
-    )
-
-
-CAMERA_WORDS = {
-    "static": CameraWording(
-        Family(
-            (
-                "the camera does not move",
-                "the camera is static",
-                "the camera stays still",
-                "the camera is locked-off",
-                "the shot is static",
-                "the camera stays in place",
-            ),
-            ("the shot does not move", "the shot is locked-off"),
-        ),
-        Family(
-            (
-                "static camera",
-                "static shot",
-                "locked-off camera",
-                "locked-off shot",
-                "camera static",
-            ),
-            ("locked-off static shot",),
-        ),
-    ),
-    "pan_left": _pan("left"),
-    "pan_right": _pan("right"),
-    "dolly_in": CameraWording(
-        Family(
-            (
-                "the camera dollies in",
-                "the camera pushes in",
-                "the camera moves closer",
-                "the camera moves in",
-                "the camera moves forward",
-                "the shot pushes in",
-            ),
-            ("the camera dollies forward", "the camera comes closer"),
-        ),
-        Family(
-            ("dolly in", "push in", "camera dollies in", "camera pushes in", "camera moves closer"),
-            ("camera moves forward",),
-        ),
-    ),
-    "dolly_out": CameraWording(
-        Family(
-            (
-                "the camera dollies out",
-                "the camera pulls back",
-                "the camera pulls out",
-                "the camera moves back",
-                "the camera backs away",
-                "the shot pulls out",
-            ),
-            ("the camera dollies back", "the shot pulls back"),
-        ),
-        Family(
-            ("dolly out", "pull back", "camera dollies out", "camera pulls back", "pull out"),
-            ("camera pulls out",),
-        ),
-    ),
-    "truck_left": _truck("left"),
-    "truck_right": _truck("right"),
-    "orbit": CameraWording(
-        Family(
-            (
-                "the camera orbits",
-                "the camera orbits around the scene",
-                "the camera circles around the scene",
-                "the camera circles the scene",
-                "the camera moves around the scene",
-                "the shot orbits around",
-            ),
-            ("the camera orbits the scene", "the shot circles around the scene"),
-        ),
-        Family(
-            ("orbit", "orbit shot", "camera orbits", "orbiting camera", "camera circles the scene"),
-            ("orbiting shot",),
-        ),
-    ),
-    "crane_up": CameraWording(
-        Family(
-            (
-                "the camera cranes up",
-                "the camera rises",
-                "the camera moves up",
-                "the camera goes up",
-                "the shot cranes up",
-                "the camera rises up",
-            ),
-            ("the shot rises up", "the shot rises"),
-        ),
-        Family(
-            ("crane up", "crane shot up", "camera cranes up", "camera rises", "rising camera"),
-            ("camera rises up",),
-        ),
+    "fog": LightWording(
+        Family(("in fog", "in the fog", "in thick fog"), ("in the thick fog",)),
+        Family(("fog", "foggy")),
     ),
 }
 
@@ -472,3 +218,34 @@ LEADS = Family(
 )
 JOINS = Family((" and ", " while ", " as "))
 CAMERA_JOINS = Family((" while ", " as "))
+
+PARAGRAPH = (
+    Family(("this is {shot}", "we look at {shot}")),
+    Family(("the scene plays {ground} {light}", "everything happens {ground} {light}")),
+    Family(("there is", "we see")),
+    Family(
+        (
+            "two ranges of low hills lie along the horizon far behind the scene",
+            "far away low hills rise along the whole horizon under a wide sky",
+        )
+    ),
+    Family(
+        (
+            "some plain gray stones and posts stand around in front and behind",
+            "gray stones and thin posts stand here and there, near and far",
+        )
+    ),
+    Family(
+        (
+            "the picture is a simple render with clean shapes and smooth shading",
+            "all shapes are simple and clean, drawn with smooth shading and few details",
+        )
+    ),
+    Family(
+        (
+            "it is one take without any cut, from the first frame to the last",
+            "the take runs from the first frame to the last without a cut",
+        )
+    ),
+)
+"""Sentences of a paragraph: the shot, the place, a subject, and what is true of every scene."""

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Int8, Int32, Int64, UInt8
 from torch import Tensor
+
+from longtake.kernels.reference.solids import FAR, Plane, Vectors, hit
 
 # Columns of `frame`.
 EYE, RIGHT, UP, FORWARD, TAN_HALF = 0, 3, 6, 9, 12
@@ -24,21 +26,17 @@ LIGHT, SUN, AMBIENT = 13, 16, 19
 HORIZON, ZENITH, HILL_FAR, HILL_NEAR, HILL_SHAPE = 22, 25, 28, 31, 34
 DISC, DISC_RGB, DISC_SIZE = 37, 40, 43
 LOW, HIGH, WAVES, WARP, CHECKER, LINES = 44, 47, 50, 62, 63, 64
-NUM_FRAME = 65
+HAZE = 65
+NUM_FRAME = 66
 # Columns of `parts`.
-AFFINE, PRIMITIVE, RGB, TONE = 0, 12, 13, 16
-NUM_PART = 17
+AFFINE, PRIMITIVE, RGB, TONE, SHINE, STRIPES = 0, 12, 13, 16, 17, 18
+NUM_PART = 19
 # Columns of `groups`.
 BODY, SHADOW = 0, 4
 NUM_GROUP = 8
 
 NO_PART = -1
 """Primitive number of an unused row."""
-FAR = 1e9
-EPSILON = 1e-3
-RING_HOLE = 0.58
-HAZE = 0.022
-"""Haze per metre."""
 BLUR = 22.0
 """How fast a pattern fades when its period nears two pixels."""
 CHUNK_PIXELS = 400000
@@ -49,9 +47,6 @@ OFFSETS = {
     4: ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125)),
 }
 """Places of a pixel's rays, by number of rays."""
-
-Plane = Float[Tensor, "f h w"]
-Vectors = Float[Tensor, "3 f h w"]
 
 
 def raycast(
@@ -98,7 +93,7 @@ def identify(
         seen = torch.full_like(nearest, -1, dtype=torch.int8)
         for visit in _visits(frame[here], parts[here], bounds[here], spans, (height, width), BODY):
             origin, toward = _localise(visit.part, eye[:, visit.at], rays[visit.rays])
-            distance, _ = _hit(visit.kind, origin, toward)
+            distance, _ = hit(visit.kind, origin, toward)
             closer = distance < nearest[visit.pixels]
             before = seen[visit.pixels]
             seen[visit.pixels] = torch.where(closer, torch.full_like(before, visit.group), before)
@@ -147,7 +142,7 @@ def _colour(
     lit = torch.ones_like(nearest)
     for visit in _visits(frame, parts, bounds, spans, size, SHADOW):
         origin, toward = _localise(visit.part, feet[visit.rays], light[:, visit.at])
-        met, _ = _hit(visit.kind, origin, toward)
+        met, _ = hit(visit.kind, origin, toward)
         lit[visit.pixels] = torch.where(met < FAR / 2, 0.0, lit[visit.pixels])
     pixel = 2 * frame[:, TAN_HALF, None, None] / rays.shape[2]
     colour = _sky(frame, rays, pixel)
@@ -158,11 +153,12 @@ def _colour(
     for visit in _visits(frame, parts, bounds, spans, size, BODY):
         at = visit.at
         origin, toward = _localise(visit.part, eye[:, at], rays[visit.rays])
-        distance, normal = _hit(visit.kind, origin, toward)
+        distance, normal = hit(visit.kind, origin, toward)
         closer = distance < nearest[visit.pixels]
         local = origin + distance.clamp(max=1e4) * toward
-        shade = _shade(visit.part, local, normal, light[:, at], sun[:, at], ambient[:, at])
-        clear = torch.exp(-HAZE * 0.5 * distance.clamp(max=1e4))
+        lights = (light[:, at], sun[:, at], ambient[:, at])
+        shade = _shade(visit.part, rays[visit.rays], local, normal, *lights)
+        clear = torch.exp(-0.5 * frame[at, HAZE, None, None] * distance.clamp(max=1e4))
         shade = haze[:, at] + (shade - haze[:, at]) * clear
         colour[visit.rays] = torch.where(closer, shade, colour[visit.rays])
         nearest[visit.pixels] = torch.where(closer, distance, nearest[visit.pixels])
@@ -253,13 +249,17 @@ def _apply(
 
 def _shade(
     part: Float[Tensor, "f part_params"],
+    rays: Vectors,
     local: Vectors,
     normal: Vectors,
     light: Float[Tensor, "3 f 1 1"],
     sun: Float[Tensor, "3 f 1 1"],
     ambient: Float[Tensor, "3 f 1 1"],
 ) -> Vectors:
-    """Half-Lambert sun plus sky light; two tones by quarter turn about the local y axis."""
+    """Half-Lambert sun plus sky light and the sun's reflection.
+
+    Two tones by quarter turn about the local y axis, stripes across it.
+    """
     turn = rearrange(part[:, AFFINE : AFFINE + 12], "f (i j) -> f i j", j=4)[:, :, :3]
     outward = _apply(turn.mT, normal)
     outward = outward * torch.rsqrt((outward * outward).sum(0).clamp(min=1e-12))
@@ -267,7 +267,17 @@ def _shade(
     quarter = (local[0] * local[2] * 3 + 0.5).clamp(0, 1)
     tone = 1 - part[:, TONE, None, None] * (1 - quarter)
     rgb = rearrange(part[:, RGB : RGB + 3], "f c -> c f 1 1")
-    return rgb * tone * (ambient * (0.95 + 0.2 * outward[1]) + sun * facing)
+    if part[:, STRIPES].any():
+        band = (wave(1.5 * local[1]) * 5 + 0.5).clamp(0, 1)
+        tone = tone * (1 - part[:, STRIPES, None, None] * band)
+    colour = rgb * tone * (ambient * (0.95 + 0.2 * outward[1]) + sun * facing)
+    if part[:, SHINE].any():
+        mirrored = rays - 2 * (rays * outward).sum(0) * outward
+        glint = (mirrored * light).sum(0).clamp(min=0)
+        for _ in range(4):
+            glint = glint * glint
+        colour = colour + part[:, SHINE, None, None] * glint * sun
+    return colour
 
 
 def wave(turns: Plane) -> Plane:
@@ -314,7 +324,7 @@ def _ground(
     light = _vector(frame, LIGHT)
     shine = _vector(frame, AMBIENT) + _vector(frame, SUN) * (0.3 + 0.7 * light[1]) * lit
     haze = _vector(frame, HORIZON)
-    return haze + (colour * shine - haze) * torch.exp(-HAZE * reach)
+    return haze + (colour * shine - haze) * torch.exp(-column(HAZE) * reach)
 
 
 def _lines(
@@ -361,133 +371,3 @@ def _sky(frame: Float[Tensor, "f params"], rays: Vectors, pixel: Float[Tensor, "
         cover = ((ridge * scale - rays[1]) / pixel + 0.5).clamp(0, 1)
         colour = colour + (_vector(frame, at) - colour) * cover
     return colour
-
-
-def _inverse(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    tiny = torch.where(value < 0, -1e-6, 1e-6)
-    return 1.0 / torch.where(value.abs() < 1e-6, tiny, value)
-
-
-def _hit(kind: int, o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    """Distance to the first surface from outside, `FAR` for none, and its unscaled normal."""
-    match kind:
-        case 0:
-            distance, normal = _hit_sphere(o, d)
-        case 1:
-            distance, normal = _hit_cube(o, d)
-        case 2:
-            distance, normal = _hit_cylinder(o, d)
-        case 3:
-            distance, normal = _hit_cone(o, d)
-        case 4:
-            distance, normal = _hit_pyramid(o, d)
-        case 5:
-            distance, normal = _hit_ring(o, d)
-        case _:
-            msg = f"no primitive has the number {kind}"
-            raise AssertionError(msg)
-    return distance, normal
-
-
-def _hit_sphere(o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    a, b, c = (d * d).sum(0), (o * d).sum(0), (o * o).sum(0) - 1
-    inside = b * b - a * c
-    t = (-b - inside.clamp(min=0).sqrt()) / a
-    t = torch.where((inside > 0) & (t > EPSILON), t, FAR)
-    return t, o + t.clamp(max=1e4) * d
-
-
-def _slabs(
-    o: Float[Tensor, "axes f h w"], d: Float[Tensor, "axes f h w"]
-) -> tuple[Float[Tensor, "axes f h w"], Float[Tensor, "axes f h w"]]:
-    inverse = _inverse(d)
-    one, two = (-1 - o) * inverse, (1 - o) * inverse
-    return torch.minimum(one, two), torch.maximum(one, two)
-
-
-def _hit_cube(o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    enter, leave = _slabs(o, d)
-    low, high = enter.amax(0), leave.amin(0)
-    t = torch.where((high > low) & (low > EPSILON), low, FAR)
-    normal = torch.where(enter == low, torch.where(d > 0, -1.0, 1.0), 0.0)
-    return t, normal
-
-
-def _tube(ox: Plane, oz: Plane, dx: Plane, dz: Plane, square: float) -> tuple[Plane, Plane]:
-    """Where a ray enters and leaves an endless cylinder; an empty interval if it misses."""
-    a = (dx * dx + dz * dz).clamp(min=1e-9)
-    b, c = ox * dx + oz * dz, ox * ox + oz * oz - square
-    inside = b * b - a * c
-    root = inside.clamp(min=0).sqrt()
-    missed = inside <= 0
-    return torch.where(missed, FAR, (-b - root) / a), torch.where(missed, -FAR, (-b + root) / a)
-
-
-def _hit_cylinder(o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    side, out = _tube(o[0], o[2], d[0], d[2], 1.0)
-    enter, leave = _slabs(o[1:2], d[1:2])
-    low, high = torch.maximum(side, enter[0]), torch.minimum(out, leave[0])
-    t = torch.where((high > low) & (low > EPSILON), low, FAR)
-    cap = (enter[0] > side)[None]
-    p = o + t.clamp(max=1e4) * d
-    zero = torch.zeros_like(t)
-    lid = torch.stack([zero, torch.where(d[1] > 0, -1.0, 1.0), zero])
-    return t, torch.where(cap, lid, torch.stack([p[0], zero, p[2]]))
-
-
-def _hit_cone(o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    rest = 1 - o[1]
-    a = d[0] * d[0] + d[2] * d[2] - 0.25 * d[1] * d[1]
-    a = torch.where(a.abs() < 1e-6, 1e-6, a)
-    b = o[0] * d[0] + o[2] * d[2] + 0.25 * rest * d[1]
-    c = o[0] * o[0] + o[2] * o[2] - 0.25 * rest * rest
-    inside = b * b - a * c
-    root = inside.clamp(min=0).sqrt()
-    side = torch.full_like(a, FAR)
-    for t in ((-b - root) / a, (-b + root) / a):
-        ok = (inside > 0) & (t > EPSILON) & ((o[1] + t * d[1]).abs() < 1) & (t < side)
-        side = torch.where(ok, t, side)
-    base = (-1 - o[1]) * _inverse(d[1])
-    x, z = o[0] + base * d[0], o[2] + base * d[2]
-    base = torch.where((base > EPSILON) & (x * x + z * z < 1), base, FAR)
-    t = torch.minimum(side, base)
-    p = o + t.clamp(max=1e4) * d
-    zero = torch.zeros_like(t)
-    floor = torch.stack([zero, zero - 1, zero])
-    return t, torch.where((base < side)[None], floor, torch.stack([p[0], 0.25 * (1 - p[1]), p[2]]))
-
-
-def _hit_pyramid(o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    low, high = torch.full_like(o[0], -FAR), torch.full_like(o[0], FAR)
-    normal = torch.zeros_like(o)
-    for face in (
-        (2.0, 1.0, 0.0),
-        (-2.0, 1.0, 0.0),
-        (0.0, 1.0, 2.0),
-        (0.0, 1.0, -2.0),
-        (0.0, -1.0, 0.0),
-    ):
-        n = torch.tensor(face, device=o.device)
-        slope = face[0] * d[0] + face[1] * d[1] + face[2] * d[2]
-        t = (1 - face[0] * o[0] - face[1] * o[1] - face[2] * o[2]) * _inverse(slope)
-        enters = (slope < 0) & (t > low)
-        normal = torch.where(enters, repeat(n, "c -> c 1 1 1"), normal)
-        low = torch.where(enters, t, low)
-        high = torch.where((slope >= 0) & (t < high), t, high)
-    return torch.where((high > low) & (low > EPSILON), low, FAR), normal
-
-
-def _hit_ring(o: Vectors, d: Vectors) -> tuple[Plane, Vectors]:
-    side, out = _tube(o[0], o[1], d[0], d[1], 1.0)
-    enter, leave = _slabs(o[2:3], d[2:3])
-    low, high = torch.maximum(side, enter[0]), torch.minimum(out, leave[0])
-    hole, wall = _tube(o[0], o[1], d[0], d[1], RING_HOLE**2)
-    through = (low > hole) & (low < wall)
-    first = torch.where(through, wall, low)
-    t = torch.where((high > low) & (first < high) & (first > EPSILON), first, FAR)
-    p = o + t.clamp(max=1e4) * d
-    zero = torch.zeros_like(t)
-    face = torch.stack([zero, zero, torch.where(d[2] > 0, -1.0, 1.0)])
-    around = torch.stack([p[0], p[1], zero])
-    flat = (~through & (enter[0] > side))[None]
-    return t, torch.where(flat, face, torch.where(through, -around, around))

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
 from longtake.kernels.reference import raycast as columns
+from longtake.kernels.reference import solids
+from longtake.kernels.triton.solids import hit
 
 TILE_HEIGHT, TILE_WIDTH, NUM_WARPS = 16, 16, 4
 
@@ -30,10 +32,10 @@ WARP, CHECKER = tl.constexpr(columns.WARP), tl.constexpr(columns.CHECKER)
 LINES, NUM_FRAME = tl.constexpr(columns.LINES), tl.constexpr(columns.NUM_FRAME)
 PRIMITIVE, RGB = tl.constexpr(columns.PRIMITIVE), tl.constexpr(columns.RGB)
 TONE, NUM_PART = tl.constexpr(columns.TONE), tl.constexpr(columns.NUM_PART)
+SHINE, STRIPES = tl.constexpr(columns.SHINE), tl.constexpr(columns.STRIPES)
 BODY, SHADOW = tl.constexpr(columns.BODY), tl.constexpr(columns.SHADOW)
 NUM_GROUP = tl.constexpr(columns.NUM_GROUP)
-FAR, EPSILON = tl.constexpr(columns.FAR), tl.constexpr(columns.EPSILON)
-HOLE = tl.constexpr(columns.RING_HOLE**2)
+FAR = tl.constexpr(solids.FAR)
 HAZE, BLUR = tl.constexpr(columns.HAZE), tl.constexpr(columns.BLUR)
 
 
@@ -68,12 +70,6 @@ def _clamp(value, low, high):
 
 
 @triton.jit
-def _inverse(value):
-    tiny = tl.where(value < 0, -1e-6, 1e-6)
-    return 1.0 / tl.where(tl.abs(value) < 1e-6, tiny, value)
-
-
-@triton.jit
 def _wave(turns):
     turns = turns - tl.floor(turns + 0.5)
     arc = turns * (8 - 16 * tl.abs(turns))
@@ -83,162 +79,6 @@ def _wave(turns):
 @triton.jit
 def _mix(one, two, share):
     return one + (two - one) * share
-
-
-@triton.jit
-def _hit_sphere(ox, oy, oz, dx, dy, dz):
-    a = dx * dx + dy * dy + dz * dz
-    b = ox * dx + oy * dy + oz * dz
-    c = ox * ox + oy * oy + oz * oz - 1
-    inside = b * b - a * c
-    t = (-b - tl.sqrt(tl.maximum(inside, 0.0))) / a
-    t = tl.where((inside > 0) & (t > EPSILON), t, FAR)
-    s = tl.minimum(t, 1e4)
-    return t, ox + s * dx, oy + s * dy, oz + s * dz
-
-
-@triton.jit
-def _slab(o, d):
-    inverse = _inverse(d)
-    one = (-1 - o) * inverse
-    two = (1 - o) * inverse
-    return tl.minimum(one, two), tl.maximum(one, two)
-
-
-@triton.jit
-def _against(d):
-    return tl.where(d > 0, -1.0, 1.0)
-
-
-@triton.jit
-def _hit_cube(ox, oy, oz, dx, dy, dz):
-    lx, hx = _slab(ox, dx)
-    ly, hy = _slab(oy, dy)
-    lz, hz = _slab(oz, dz)
-    low = tl.maximum(tl.maximum(lx, ly), lz)
-    high = tl.minimum(tl.minimum(hx, hy), hz)
-    t = tl.where((high > low) & (low > EPSILON), low, FAR)
-    nx = tl.where(lx == low, _against(dx), 0.0)
-    ny = tl.where(ly == low, _against(dy), 0.0)
-    nz = tl.where(lz == low, _against(dz), 0.0)
-    return t, nx, ny, nz
-
-
-@triton.jit
-def _tube(ox, oz, dx, dz, square):
-    a = tl.maximum(dx * dx + dz * dz, 1e-9)
-    b = ox * dx + oz * dz
-    inside = b * b - a * (ox * ox + oz * oz - square)
-    root = tl.sqrt(tl.maximum(inside, 0.0))
-    missed = inside <= 0
-    return tl.where(missed, FAR, (-b - root) / a), tl.where(missed, -FAR, (-b + root) / a)
-
-
-@triton.jit
-def _hit_cylinder(ox, oy, oz, dx, dy, dz):
-    side, out = _tube(ox, oz, dx, dz, 1.0)
-    enter, leave = _slab(oy, dy)
-    low = tl.maximum(side, enter)
-    high = tl.minimum(out, leave)
-    t = tl.where((high > low) & (low > EPSILON), low, FAR)
-    cap = enter > side
-    s = tl.minimum(t, 1e4)
-    nx = tl.where(cap, 0.0, ox + s * dx)
-    ny = tl.where(cap, _against(dy), 0.0)
-    nz = tl.where(cap, 0.0, oz + s * dz)
-    return t, nx, ny, nz
-
-
-@triton.jit
-def _hit_cone(ox, oy, oz, dx, dy, dz):
-    rest = 1 - oy
-    a = dx * dx + dz * dz - 0.25 * dy * dy
-    a = tl.where(tl.abs(a) < 1e-6, 1e-6, a)
-    b = ox * dx + oz * dz + 0.25 * rest * dy
-    inside = b * b - a * (ox * ox + oz * oz - 0.25 * rest * rest)
-    root = tl.sqrt(tl.maximum(inside, 0.0))
-    one = (-b - root) / a
-    two = (-b + root) / a
-    one = tl.where((inside > 0) & (one > EPSILON) & (tl.abs(oy + one * dy) < 1), one, FAR)
-    two = tl.where((inside > 0) & (two > EPSILON) & (tl.abs(oy + two * dy) < 1), two, FAR)
-    side = tl.minimum(one, two)
-    base = (-1 - oy) * _inverse(dy)
-    x = ox + base * dx
-    z = oz + base * dz
-    base = tl.where((base > EPSILON) & (x * x + z * z < 1), base, FAR)
-    t = tl.minimum(side, base)
-    s = tl.minimum(t, 1e4)
-    flat = base < side
-    nx = tl.where(flat, 0.0, ox + s * dx)
-    ny = tl.where(flat, -1.0, 0.25 * (1 - oy - s * dy))
-    nz = tl.where(flat, 0.0, oz + s * dz)
-    return t, nx, ny, nz
-
-
-@triton.jit
-def _clip(low, high, nx, ny, nz, away, slope, fx, fy, fz):
-    """Cut an interval by one face of a solid; keep the normal of the last face entered."""
-    t = away * _inverse(slope)
-    enters = (slope < 0) & (t > low)
-    low = tl.where(enters, t, low)
-    high = tl.where((slope >= 0) & (t < high), t, high)
-    return low, high, tl.where(enters, fx, nx), tl.where(enters, fy, ny), tl.where(enters, fz, nz)
-
-
-@triton.jit
-def _hit_pyramid(ox, oy, oz, dx, dy, dz):
-    lo = ox * 0.0 - FAR
-    hi = ox * 0.0 + FAR
-    nx = ox * 0.0
-    ny = ox * 0.0
-    nz = ox * 0.0
-    lo, hi, nx, ny, nz = _clip(lo, hi, nx, ny, nz, 1 - oy - 2 * ox, dy + 2 * dx, 2.0, 1.0, 0.0)
-    lo, hi, nx, ny, nz = _clip(lo, hi, nx, ny, nz, 1 - oy + 2 * ox, dy - 2 * dx, -2.0, 1.0, 0.0)
-    lo, hi, nx, ny, nz = _clip(lo, hi, nx, ny, nz, 1 - oy - 2 * oz, dy + 2 * dz, 0.0, 1.0, 2.0)
-    lo, hi, nx, ny, nz = _clip(lo, hi, nx, ny, nz, 1 - oy + 2 * oz, dy - 2 * dz, 0.0, 1.0, -2.0)
-    lo, hi, nx, ny, nz = _clip(lo, hi, nx, ny, nz, 1 + oy, -dy, 0.0, -1.0, 0.0)
-    return tl.where((hi > lo) & (lo > EPSILON), lo, FAR), nx, ny, nz
-
-
-@triton.jit
-def _hit_ring(ox, oy, oz, dx, dy, dz):
-    side, out = _tube(ox, oy, dx, dy, 1.0)
-    enter, leave = _slab(oz, dz)
-    low = tl.maximum(side, enter)
-    high = tl.minimum(out, leave)
-    hole, wall = _tube(ox, oy, dx, dy, HOLE)
-    through = (low > hole) & (low < wall)
-    first = tl.where(through, wall, low)
-    t = tl.where((high > low) & (first < high) & (first > EPSILON), first, FAR)
-    s = tl.minimum(t, 1e4)
-    flat = (enter > side) & (low == first)
-    turn = tl.where(through, -1.0, 1.0)
-    nx = tl.where(flat, 0.0, turn * (ox + s * dx))
-    ny = tl.where(flat, 0.0, turn * (oy + s * dy))
-    nz = tl.where(flat, _against(dz), 0.0)
-    return t, nx, ny, nz
-
-
-@triton.jit
-def _hit(kind, ox, oy, oz, dx, dy, dz):
-    """Distance to the first surface and its unscaled normal; the branch is the program's."""
-    t = ox * 0.0 + FAR
-    nx = ox * 0.0
-    ny = ox * 0.0 + 1.0
-    nz = ox * 0.0
-    if kind == 0:
-        t, nx, ny, nz = _hit_sphere(ox, oy, oz, dx, dy, dz)
-    elif kind == 1:
-        t, nx, ny, nz = _hit_cube(ox, oy, oz, dx, dy, dz)
-    elif kind == 2:
-        t, nx, ny, nz = _hit_cylinder(ox, oy, oz, dx, dy, dz)
-    elif kind == 3:
-        t, nx, ny, nz = _hit_cone(ox, oy, oz, dx, dy, dz)
-    elif kind == 4:
-        t, nx, ny, nz = _hit_pyramid(ox, oy, oz, dx, dy, dz)
-    elif kind == 5:
-        t, nx, ny, nz = _hit_ring(ox, oy, oz, dx, dy, dz)
-    return t, nx, ny, nz
 
 
 @triton.jit
@@ -343,7 +183,7 @@ def _ground(p, x, z, dx, dy, dz, reach, lit, pixel):
         cover = _clamp((0.09 - off) / blur + 0.5, 0.0, 1.0) * tl.minimum(0.18 / blur, 1.0)
         paint = 0.45 * cover * _clamp(_wave(0.3 * x) / (across + 0.02) * 0.5 + 0.5, 0.0, 1.0)
     shine = (0.3 + 0.7 * tl.load(p + LIGHT + 1)) * lit
-    clear = tl.exp(reach * (0.0 - HAZE))
+    clear = tl.exp(reach * (0.0 - tl.load(p + HAZE)))
     r = _ground_channel(p, mix, paint, shine, clear)
     g = _ground_channel(p + 1, mix, paint, shine, clear)
     b = _ground_channel(p + 2, mix, paint, shine, clear)
@@ -358,7 +198,7 @@ def _ground_channel(p, mix, paint, shine, clear):
 
 
 @triton.jit
-def _shade(p, part, t, ox, oz, dx, dz, nx, ny, nz):
+def _shade(p, part, t, ox, oy, oz, dx, dy, dz, nx, ny, nz, rx, ry, rz):
     """Colour of a solid where a ray meets it."""
     s = tl.minimum(t, 1e4)
     x = tl.load(part) * nx + tl.load(part + 4) * ny + tl.load(part + 8) * nz
@@ -369,18 +209,33 @@ def _shade(p, part, t, ox, oz, dx, dz, nx, ny, nz):
     facing = tl.maximum((x * lx + y * ly + z * lz) * unit * 0.7 + 0.3, 0.0)
     quarter = _clamp((ox + s * dx) * (oz + s * dz) * 3 + 0.5, 0.0, 1.0)
     tone = 1 - tl.load(part + TONE) * (1 - quarter)
+    stripes = tl.load(part + STRIPES)
+    if stripes > 0:
+        tone = tone * (1 - stripes * _clamp(_wave(1.5 * (oy + s * dy)) * 5 + 0.5, 0.0, 1.0))
+    shine = tl.load(part + SHINE)
+    glint = t * 0.0
+    if shine > 0:
+        away = 2 * (rx * x + ry * y + rz * z) * unit * unit
+        glint = (rx - away * x) * lx + (ry - away * y) * ly + (rz - away * z) * lz
+        glint = tl.maximum(glint, 0.0)
+        glint = glint * glint
+        glint = glint * glint
+        glint = glint * glint
+        glint = shine * glint * glint
     above = 0.95 + 0.2 * y * unit
-    clear = tl.exp(s * (0.0 - 0.5 * HAZE))
-    r = _shade_channel(p, part, tone, above, facing, clear)
-    g = _shade_channel(p + 1, part + 1, tone, above, facing, clear)
-    b = _shade_channel(p + 2, part + 2, tone, above, facing, clear)
+    clear = tl.exp(s * (0.0 - 0.5 * tl.load(p + HAZE)))
+    r = _shade_channel(p, part, tone, above, facing, glint, clear)
+    g = _shade_channel(p + 1, part + 1, tone, above, facing, glint, clear)
+    b = _shade_channel(p + 2, part + 2, tone, above, facing, glint, clear)
     return r, g, b
 
 
 @triton.jit
-def _shade_channel(p, part, tone, above, facing, clear):
+def _shade_channel(p, part, tone, above, facing, glint, clear):
     light = tl.load(p + AMBIENT) * above + tl.load(p + SUN) * facing
-    return _mix(tl.load(p + HORIZON), tl.load(part + RGB) * tone * light, clear)
+    return _mix(
+        tl.load(p + HORIZON), tl.load(part + RGB) * tone * light + glint * tl.load(p + SUN), clear
+    )
 
 
 @triton.jit
@@ -399,7 +254,7 @@ def _film(
     row = top_row + at // TW  # [TH TW]
     column = left_column + at % TW  # [TH TW]
     p = frame + f * NUM_FRAME
-    solids = parts + f * (NUM_PARTS * NUM_PART)
+    first = parts + f * (NUM_PARTS * NUM_PART)
     boxes = groups + f * (NUM_GROUPS * NUM_GROUP)
 
     half = tl.load(p + TAN_HALF)
@@ -414,9 +269,11 @@ def _film(
     ux, uy, uz = _load3(p + UP)
     fx, fy, fz = _load3(p + FORWARD)
     lx, ly, lz = _load3(p + LIGHT)
-    # The camera never rolls, so height on the view plane alone decides between sky and ground.
-    some_ground = fy + bottom * uy < 0
-    some_sky = fy + top * uy > -1e-3
+    # A rolled camera sees lower on one side than on the other.
+    low_side = tl.minimum(left * ry, right * ry)
+    high_side = tl.maximum(left * ry, right * ry)
+    some_ground = fy + bottom * uy + low_side < 0
+    some_sky = fy + top * uy + high_side > -1e-3
 
     # One bit per group, so that the tests are done once for all rays of a pixel.
     bodies = 0
@@ -455,11 +312,11 @@ def _film(
             for group in range(NUM_GROUPS):
                 if (shadows >> group) & 1 == 1:
                     for i in range(tl.load(spans + 2 * group), tl.load(spans + 2 * group + 1)):
-                        part = solids + i * NUM_PART
+                        part = first + i * NUM_PART
                         ox, oy, oz = _turn(part, gx, 0.0, gz)
                         qx, qy, qz = _turn(part, lx, ly, lz)
                         zero = at * 0.0
-                        t, nx, ny, nz = _hit(
+                        t, nx, ny, nz = hit(
                             tl.load(part + PRIMITIVE).to(tl.int32),
                             ox + tl.load(part + 3), oy + tl.load(part + 7), oz + tl.load(part + 11),
                             zero + qx, zero + qy, zero + qz,
@@ -472,17 +329,17 @@ def _film(
         for group in range(NUM_GROUPS):
             if (bodies >> group) & 1 == 1:
                 for i in range(tl.load(spans + 2 * group), tl.load(spans + 2 * group + 1)):
-                    part = solids + i * NUM_PART
+                    part = first + i * NUM_PART
                     ox, oy, oz = _turn(part, ex, ey, ez)
                     qx, qy, qz = _turn(part, dx, dy, dz)
                     zero = at * 0.0
                     ox = zero + ox + tl.load(part + 3)
                     oy = zero + oy + tl.load(part + 7)
                     oz = zero + oz + tl.load(part + 11)
-                    t, nx, ny, nz = _hit(
+                    t, nx, ny, nz = hit(
                         tl.load(part + PRIMITIVE).to(tl.int32), ox, oy, oz, qx, qy, qz
                     )
-                    sr, sg, sb = _shade(p, part, t, ox, oz, qx, qz, nx, ny, nz)
+                    sr, sg, sb = _shade(p, part, t, ox, oy, oz, qx, qy, qz, nx, ny, nz, dx, dy, dz)
                     closer = t < nearest
                     r = tl.where(closer, sr, r)
                     g = tl.where(closer, sg, g)
