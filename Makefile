@@ -22,7 +22,7 @@ test: setup  # the default tests: no GPU, nothing slow
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 coverage: setup  # every line and branch of the small maths
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,flow samplers guidance config))
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,flow samplers guidance config evaluate_metrics))
 	$(BIN)/coverage report
 
 test-slow: setup  # the tests over ten seconds: a clean install, long films

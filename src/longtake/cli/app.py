@@ -17,6 +17,7 @@ from cyclopts.exceptions import (
 )
 
 from longtake import __version__
+from longtake.cli.evaluate import evaluate
 from longtake.cli.generate import generate
 from longtake.cli.prompt import STDIN
 from longtake.cli.train import train
@@ -31,6 +32,7 @@ app = App(
 # Named here, or their usage lines would show how Python was started.
 app.command(App(name="generate", default_command=generate))
 app.command(App(name="train", default_command=train))
+app.command(App(name="evaluate", default_command=evaluate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,11 @@ _VERBS = {
         missing="the recipe is missing; try: longtake train previz --out FOLDER",
         one="one recipe makes one model, got {!r} as well; put a name with spaces in quotes",
         dash="a file that starts with - goes after --",
+    ),
+    "evaluate": _Verb(
+        missing="the prompt is missing; try: longtake evaluate --films 16",
+        one="one prompt is read at a time, got {!r} as well; put it in quotes, or use --prompts",
+        dash="a prompt that starts with - goes after --",
     ),
 }
 _WANTED = {"int": "a whole number", "float": "a number"}

@@ -18,6 +18,7 @@ LABELS = {
     "text": "reading the prompt",
     "denoise": "denoising",
     "decode": "decoding",
+    "films": "filming, reading",
 }
 """Stages as the user reads them, in order."""
 

@@ -1,0 +1,1 @@
+"""Scores of films: the closed-world reader, metrics, prompts and reports."""

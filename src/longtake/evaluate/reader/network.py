@@ -1,0 +1,141 @@
+"""The small network: a subject's pictures and its way over the ground to kind, size and motion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from longtake.evaluate.reader.parser import Placed
+from longtake.evaluate.scope import KINDS, MOTIONS, SIZES
+
+SIDE = 40
+"""Pixels of a picture of a subject, along both sides."""
+MARGIN = 1.7
+"""How much wider than the coloured piece the picture is; head and wheels have other colours."""
+NUM_FEATURES = 10
+HEADS = {"kind": len(KINDS), "size": len(SIZES), "motion": len(MOTIONS)}
+"""What is told of a subject, and how many answers there are."""
+NAMES = {
+    "kind": tuple(entry.name for entry in KINDS),
+    "size": tuple(entry.name for entry in SIZES),
+    "motion": tuple(entry.name for entry in MOTIONS),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """What the network is shown of subjects."""
+
+    pictures: UInt8[Tensor, "b frames side side 3"]
+    ways: Float[Tensor, "b frames features"]
+
+
+class SubjectReader(nn.Module):
+    """Convolutions over each picture, then over time; one answer for each of `HEADS`."""
+
+    def __init__(self, width: int = 160) -> None:
+        """Build the network with fresh weights."""
+        super().__init__()
+        self.picture = nn.Sequential(
+            _down(3, 24), _down(24, 48), _same(48), _down(48, 72), _same(72), nn.Flatten(1)
+        )
+        self.embed = nn.Linear(72 * (SIDE // 8) ** 2, 96)
+        self.way = nn.Linear(NUM_FEATURES, 64)
+        self.join = nn.Conv1d(96 + 64, width, 1)
+        self.time = nn.ModuleList(_Moment(width) for _ in range(3))
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(2 * width, count) for name, count in HEADS.items()}
+        )
+
+    def features(self, views: Views) -> Float[Tensor, "b features2"]:
+        """What the answers are made from; `reader-FD` is measured on it."""
+        b = len(views.pictures)
+        pixels = rearrange(views.pictures, "b f h w c -> (b f) c h w").float() / 127.5 - 1
+        looks = rearrange(self.embed(self.picture(pixels)), "(b f) d -> b f d", b=b)
+        x = torch.cat([looks, self.way(views.ways)], dim=-1)
+        x = self.join(rearrange(x, "b f d -> b d f"))
+        for moment in self.time:
+            x = moment(x)
+        seen = views.ways[:, None, :, 0]
+        mean = (x * seen).sum(-1) / seen.sum(-1).clamp(min=1)
+        most = (x - 1e3 * (1 - seen)).amax(-1).clamp(min=-10)
+        return torch.cat([mean, most], dim=1)
+
+    def forward(self, views: Views) -> dict[str, Float[Tensor, "b _"]]:
+        """Logits of each head."""
+        features = self.features(views)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+class _Moment(nn.Module):
+    """A residual convolution over time."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first = nn.Conv1d(width, width, 5, padding=2)
+        self.second = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Float[Tensor, "b d frames"]) -> Float[Tensor, "b d frames"]:
+        return x + self.second(F.silu(self.first(self.norm(x))))
+
+
+def _down(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()
+    )
+
+
+def _same(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU())
+
+
+def views_of(frames: UInt8[Tensor, "frames height width 3"], subjects: Sequence[Placed]) -> Views:
+    """Pictures and ways of subjects of one film; at least one subject."""
+    return Views(
+        pictures=torch.stack([_pictures(frames, subject) for subject in subjects]),
+        ways=torch.stack([_way(subject) for subject in subjects]),
+    )
+
+
+def _pictures(
+    frames: UInt8[Tensor, "frames height width 3"], subject: Placed
+) -> UInt8[Tensor, "frames side side 3"]:
+    """A square about the subject, scaled to one size."""
+    _, height, width, _ = frames.shape
+    left, top, right, bottom = subject.track.box.unbind(-1)
+    tall, wide = (bottom - top) * height, (right - left) * width
+    # One scale for the whole film would lose a subject that recedes; the way tells the size.
+    half = MARGIN / 2 * torch.maximum(tall, wide).clamp(min=4)
+    steps = (torch.arange(SIDE, device=frames.device) + 0.5) / SIDE * 2 - 1
+    x = ((left + right) / 2)[:, None] * 2 - 1 + steps * (2 * half / width)[:, None]
+    y = ((top + bottom) / 2)[:, None] * 2 - 1 + steps * (2 * half / height)[:, None]
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    planes = rearrange(frames, "f h w c -> f c h w").float()
+    cut = F.grid_sample(planes, grid, align_corners=False, padding_mode="zeros")
+    return rearrange(cut.round().to(torch.uint8), "f c h w -> f h w c")
+
+
+def _way(subject: Placed) -> Float[Tensor, "frames features"]:
+    """Where it is and how large it seems, frame by frame, in numbers of about one."""
+    track = subject.track
+    left, top, right, bottom = track.box.unbind(-1)
+    return torch.stack(
+        [
+            track.seen.float(),
+            subject.whole.float(),
+            (left + right) - 1,
+            bottom * 2 - 1,
+            ((bottom - top).clamp(min=1e-3)).log() + 2,
+            ((right - left).clamp(min=1e-3)).log() + 2.5,
+            (subject.x / 3).clamp(-3, 3),
+            (subject.z / 5).clamp(-3, 3),
+            subject.tall.clamp(min=1e-2).log().clamp(-2, 3),
+            subject.wide.clamp(min=1e-2).log().clamp(-2, 3),
+        ],
+        dim=-1,
+    )

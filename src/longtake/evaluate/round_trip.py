@@ -1,0 +1,41 @@
+"""True films as a film model could at best show them: rendered, encoded and decoded."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from longtake.pipeline import DECODE_CHUNK, to_bytes
+from longtake.vae import Autoencoder
+from longtake.world import Scenes, render
+
+FRAMES, HEIGHT, WIDTH = 81, 256, 448
+"""A film of 5 seconds at the model's own size."""
+
+
+def film_scenes(
+    scenes: Scenes,
+    autoencoder: Autoencoder | None,
+    device: torch.device,
+    *,
+    frames: int = FRAMES,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
+    """Film scenes one by one; None leaves the autoencoder out."""
+    for index in range(len(scenes)):
+        clip = render(
+            scenes.select(index), frames=frames, height=height, width=width, device=device
+        )
+        yield clip[0] if autoencoder is None else round_trip(autoencoder, clip[0])
+
+
+@torch.no_grad()
+def round_trip(
+    autoencoder: Autoencoder, clip: UInt8[Tensor, "frames height width 3"]
+) -> UInt8[Tensor, "frames height width 3"]:
+    """Bytes to latents and back to bytes."""
+    latents = autoencoder.encode(clip[None].float() / 127.5 - 1)
+    chunks = autoencoder.decode_stream(latents, DECODE_CHUNK)
+    return torch.cat([to_bytes(part[0]) for part in chunks])[: len(clip)]
