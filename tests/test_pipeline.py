@@ -5,7 +5,7 @@ import torch
 
 from longtake.config import SampleConfig
 from longtake.errors import CannotHere, ModelError, PromptError, SettingError
-from longtake.pipeline import Frames, Notice, Pipeline, Progress, build, load
+from longtake.pipeline import Border, Frames, Notice, Pipeline, Progress, build, load
 
 SETTINGS = SampleConfig(width=96, height=64, frames=17, steps=3, seed=7)
 
@@ -105,3 +105,67 @@ def test_the_callers_own_gradients_go_on_between_events_and_frames_are_ordinary(
         if isinstance(event, Frames):
             event.pixels.add_(1)
     assert weight.grad is not None
+
+
+@pytest.fixture
+def chunked(tiny):
+    torch.manual_seed(0)
+    config = replace(tiny, chunk=2, max_frames=200)
+    parts = build(config)
+    torch.nn.init.normal_(parts[1].head.weight, std=0.1)
+    for part in parts:
+        part.eval().requires_grad_(False)
+    return Pipeline(name="tiny", model_hash="0", config=config, parts=parts)
+
+
+def test_a_model_that_goes_on_by_chunks_gives_out_each_as_it_is_finished(chunked):
+    events = list(chunked.stream("a red ball", replace(SETTINGS, frames=30)))
+    kinds = [type(event).__name__ for event in events if not isinstance(event, Notice)]
+    chunk = ["Progress"] * 3 + ["Frames", "Border"]
+    assert kinds == ["Progress"] * 2 + chunk * 4
+    last = [event for event in events if isinstance(event, Progress)][-1]
+    assert (last.stage, last.step, last.total) == ("denoise", 12, 12)
+    assert [e.snapshot.chunk for e in events if isinstance(e, Border)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("frames", [1, 9, 10, 25, 60])
+def test_a_shorter_film_by_chunks_is_the_beginning_of_a_longer_one(chunked, frames):
+    short, long = film(chunked, frames=frames), film(chunked, frames=60)
+    assert torch.equal(short, long[:frames])
+
+
+def test_a_film_gone_on_with_from_any_border_is_the_undisturbed_one(chunked):
+    settings = replace(SETTINGS, frames=30)
+    whole = chunked.generate("a red ball", settings=settings).frames
+    events = list(chunked.stream("a red ball", settings))
+    for border in [event.snapshot for event in events if isinstance(event, Border)][:-1]:
+        rest = [
+            event.pixels
+            for event in chunked.stream("a red ball", settings, start=border)
+            if isinstance(event, Frames)
+        ]
+        made = torch.cat(rest)
+        assert torch.equal(made, whole[-len(made) :])
+        assert len(made) == 30 - (1 + 8 * border.chunk)
+
+
+def test_a_pipeline_says_who_it_is(chunked):
+    identity = chunked.identity
+    assert (identity.model_hash, identity.precision, identity.device) == ("0", "fp32", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"chunk": 8}, "chunk must be 0 to 7 latent frames, got 8"),
+        ({"chunk": -1}, "chunk must be 0 to 7 latent frames, got -1"),
+    ],
+)
+def test_a_chunk_has_a_range(tiny, changes, complaint):
+    with pytest.raises(SettingError, match=complaint):
+        replace(tiny, **changes)
+
+
+def test_softmax_attention_cannot_go_on_by_chunks(tiny):
+    with pytest.raises(SettingError, match="no state of constant size"):
+        replace(tiny, chunk=2, transformer=replace(tiny.transformer, attention="softmax"))

@@ -10,7 +10,8 @@ from longtake.errors import StateError
 from longtake.media.video import read_metadata, read_video
 from longtake.model import Transformer
 from longtake.pipeline import to_bytes
-from longtake.rollout import Decoded, Grid, Identity, Step, Take, TakeFolder, film
+from longtake.rollout import Decoded, Grid, Identity, Step, Take, film
+from longtake.rollout.folder import TakeFolder
 from longtake.samplers import sampler_of
 from longtake.vae import Autoencoder
 

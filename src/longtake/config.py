@@ -164,9 +164,17 @@ class ModelConfig:
     """The vocabulary, in token order."""
     max_frames: int = 81
     """Longest take the model was trained for."""
+    chunk: int = 0
+    """Latent frames it goes on by, 1 to 7, on a state of constant size; 0: all in one pass."""
 
     def __post_init__(self) -> None:
-        """Check that the networks fit each other."""
+        """Check that the networks fit each other, and that a take can be gone on with."""
+        if not 0 <= self.chunk <= 7:
+            msg = f"chunk must be 0 to 7 latent frames, got {self.chunk}"
+            raise SettingError(msg)
+        if self.chunk and self.transformer.attention == "softmax":
+            msg = "softmax attention has no state of constant size; chunk must be 0 with it"
+            raise SettingError(msg)
         for name, value, other, wanted in (
             ("transformer.latent_channels", self.transformer.latent_channels,
              "autoencoder.latent_channels", self.autoencoder.latent_channels),

@@ -23,6 +23,8 @@ from longtake.errors import CannotHere, PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
 from longtake.presets import MODEL_FILE, PARTS, Preset, find
+from longtake.rollout import Decoded, Grid, Identity, Snapshot, Step, Take, film
+from longtake.rollout.take import Condition
 from longtake.samplers import sampler_of
 from longtake.text import Reading, TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD
@@ -68,7 +70,14 @@ class Film:
     notices: tuple[str, ...]
 
 
-Event = Progress | Notice | Frames
+@dataclass(frozen=True, slots=True)
+class Border:
+    """A chunk is finished and its frames are out: the film can be gone on with from here."""
+
+    snapshot: Snapshot
+
+
+Event = Progress | Notice | Frames | Border
 
 
 class Pipeline:
@@ -90,10 +99,30 @@ class Pipeline:
         """Arithmetic of the networks; other arithmetic gives other bytes."""
         return "bf16" if self.transformer.head_table.dtype == torch.bfloat16 else "fp32"
 
+    @property
+    def identity(self) -> Identity:
+        """What must be the same for a take to be gone on with to the same bytes."""
+        return Identity(
+            model_hash=self.model_hash,
+            precision=self.precision,
+            device=self.device.type,
+            torch=str(torch.__version__),
+        )
+
     # As a decorator it holds while the generator works and not in between, in the caller's code.
     @torch.no_grad()
-    def stream(self, prompt: str, settings: SampleConfig) -> Iterator[Event]:
+    def stream(
+        self, prompt: str, settings: SampleConfig, *, start: Snapshot | None = None
+    ) -> Iterator[Event]:
         """Make a film and yield progress and notices, then frames in order.
+
+        A model that goes on by chunks gives out the frames of each as soon as it is finished, and
+        a border after them.
+
+        Args:
+            prompt: What to show.
+            settings: Everything else that decides the pixels.
+            start: The border to go on from; the frames before it are not made again.
 
         Raises:
             PromptError: an empty or oversized prompt.
@@ -104,6 +133,9 @@ class Pipeline:
         yield Progress("text", 0, 1)
         condition = self._encode(reading)
         yield Progress("text", 1, 1)
+        if self.config.chunk:
+            yield from self._roll(prompt, condition, settings, start)
+            return
         latents = self._start(settings)
         sampler = sampler_of(settings.sampler)
         sigmas = flow.schedule(settings.steps, settings.shift)
@@ -140,7 +172,7 @@ class Pipeline:
                     pixels.append(event.pixels)
                 case Notice():
                     notices.append(event.text)
-                case Progress():
+                case Progress() | Border():
                     pass
         return Film(torch.cat(pixels), FPS, prompt, settings, tuple(notices))
 
@@ -176,6 +208,36 @@ class Pipeline:
         )
         latent_frames = range(latent_frames_for(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
+
+    def _roll(
+        self, prompt: str, condition: Condition, settings: SampleConfig, start: Snapshot | None
+    ) -> Iterator[Event]:
+        stride = self.config.autoencoder.spatial_stride
+        take = Take(
+            transformer=self.transformer,
+            grid=Grid(self.config.chunk),
+            sampler=sampler_of(settings.sampler),
+            sigmas=flow.schedule(settings.steps, settings.shift),
+            guidance=settings.guidance,
+            size=(settings.height // stride, settings.width // stride),
+            seed=settings.seed,
+        )
+        total = take.grid.chunks(settings.frames) * settings.steps
+        made = film(
+            take,
+            lambda _: condition,
+            self.autoencoder,
+            settings.frames,
+            notes={"prompt": prompt},
+            start=start,
+        )
+        for event in made:
+            match event:
+                case Step():
+                    yield Progress("denoise", event.chunk * settings.steps + event.step, total)
+                case Decoded():
+                    yield Frames(to_bytes(event.pixels).cpu())
+                    yield Border(event.snapshot)
 
     def _decode(self, latents: Float[Tensor, "1 c t h w"], frames: int) -> Iterator[Event]:
         left = frames

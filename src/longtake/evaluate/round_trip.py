@@ -6,6 +6,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from longtake.config import FPS
 from longtake.pipeline import DECODE_CHUNK, to_bytes
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, render
@@ -22,11 +23,17 @@ def film_scenes(
     frames: int = FRAMES,
     height: int = HEIGHT,
     width: int = WIDTH,
+    fps: float = FPS,
 ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
     """Film scenes one by one; None leaves the autoencoder out."""
     for index in range(len(scenes)):
         clip = render(
-            scenes.select(index), frames=frames, height=height, width=width, device=device
+            scenes.select(index),
+            frames=frames,
+            height=height,
+            width=width,
+            device=device,
+            fps=fps,
         )
         yield clip[0] if autoencoder is None else round_trip(autoencoder, clip[0])
 

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from longtake.checkpoints import save_tensors
 from longtake.config import FPS
 from longtake.evaluate.reader.colours import EXPLAINED
-from longtake.evaluate.reader.films import Looked, look_at
+from longtake.evaluate.reader.films import RATE, Looked, look_at
 from longtake.evaluate.reader.network import HEADS, NAMES, SubjectReader, Views, views_of
 from longtake.evaluate.reader.parser import Placed, place_all, read_light
 from longtake.evaluate.reader.read import Reader, weights_path
@@ -35,6 +36,7 @@ from longtake.pipeline import device_of, load
 from longtake.storage import atomic_write
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, sample_scenes
+from longtake.world.choreography import CLIP_S
 from longtake.world.scene import SLOTS
 
 logger = logging.getLogger("longtake.train")
@@ -138,10 +140,8 @@ def collect(recipe: ReaderRecipe, autoencoder: Autoencoder, device: torch.device
     clips, end = 0, time.monotonic() + 60 * recipe.minutes
     while clips < recipe.clips or (not recipe.clips and time.monotonic() < end):
         scenes = scenes_of(_CLIPS, (recipe.seed, clips))
-        for index, film in enumerate(
-            film_scenes(scenes, autoencoder if recipe.round_trip else None, device)
-        ):
-            found = samples_of(scenes, index, look_at(film, FPS))
+        for index, film in enumerate(_films(recipe, scenes, autoencoder, device)):
+            found = samples_of(scenes, index, film)
             parts += [found] if found else []
         clips += _CLIPS
     samples = Samples(
@@ -153,6 +153,19 @@ def collect(recipe: ReaderRecipe, autoencoder: Autoencoder, device: torch.device
     )
     logger.info("reader: %d subjects of %d clips", len(samples.views.ways), clips)
     return samples
+
+
+def _films(
+    recipe: ReaderRecipe, scenes: Scenes, autoencoder: Autoencoder, device: torch.device
+) -> Iterator[Looked]:
+    if recipe.round_trip:
+        for film in film_scenes(scenes, autoencoder, device):
+            yield look_at(film, FPS)
+        return
+    # Without the autoencoder the frames between are not needed.
+    sparse = int(CLIP_S * RATE) + 1
+    for film in film_scenes(scenes, None, device, frames=sparse, fps=RATE):
+        yield look_at(film, RATE)
 
 
 def samples_of(scenes: Scenes, index: int, film: Looked) -> Samples | None:

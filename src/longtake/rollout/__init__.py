@@ -1,7 +1,6 @@
 """A take from one rollout: chunk after chunk on a state that does not grow."""
 
 from longtake.rollout.film import Decoded, film
-from longtake.rollout.folder import TakeFolder
 from longtake.rollout.grid import Grid
 from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
 from longtake.rollout.take import Committed, Step, Take
@@ -14,7 +13,6 @@ __all__ = [
     "Snapshot",
     "Step",
     "Take",
-    "TakeFolder",
     "film",
     "load_snapshot",
     "save_snapshot",
