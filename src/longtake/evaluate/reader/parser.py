@@ -27,9 +27,8 @@ LIMIT_PIXELS = 0.05
 """Share of pixels without a colour of the world from which a film cannot be explained."""
 LIMIT_CAMERA = 0.45
 """Share of the cap that a move may leave unexplained."""
-SKY_ABOVE, GROUND_BELOW = 0.4, 0.5
-"""Least shares of sky at the top of the first frame and of ground at the bottom of all, subjects
-counted as either; true films have 0.6 and more."""
+SKY_ABOVE = 0.4
+"""Least share of sky at the top of the first frame, subjects counted as sky."""
 _TOP, _BOTTOM = 0.15, 0.75
 _LOW = 0.65
 """Below this share of the height there is ground in every shot of the world."""
@@ -108,10 +107,20 @@ def place_all(tracks: tuple[Track, ...], number: int, film: Looked) -> tuple[Pla
 def _in_place(label: Int64[Tensor, "frames height width"]) -> bool:
     rows = label.shape[1]
     top, bottom = label[0, : int(_TOP * rows)], label[:, int(_BOTTOM * rows) :]
-    subject_above, subject_below = top < len(COLOURS), (bottom < len(COLOURS)) | (bottom == NEUTRAL)
-    sky = (top == SKY) | subject_above
-    ground = ((bottom >= len(COLOURS)) & (bottom < SKY)) | subject_below
-    return bool(sky.float().mean() >= SKY_ABOVE) and bool(ground.float().mean() >= GROUND_BELOW)
+    upright = _share_of_sky(top) + _share_of_ground(bottom)
+    upside_down = _share_of_sky(bottom) + _share_of_ground(top)
+    above = float(((top == SKY) | (top < len(COLOURS))).float().mean())
+    # Snow at sunset has colours of the sky, so that only the two ways up can be compared.
+    return above >= SKY_ABOVE and upright > upside_down
+
+
+def _share_of_sky(label: Int64[Tensor, "*any"]) -> float:
+    return float((label == SKY).float().mean())
+
+
+def _share_of_ground(label: Int64[Tensor, "*any"]) -> float:
+    """Grounds and what stands on them: subjects and set dressing."""
+    return float(((label < SKY) | (label == NEUTRAL)).float().mean())
 
 
 def read_light(frames: UInt8[Tensor, "frames height width 3"]) -> tuple[int, Table]:
