@@ -25,9 +25,10 @@ from longtake import Pipeline
 from longtake.config import SampleConfig
 from longtake.media.sheet import Clip, film_strips, save_png
 from longtake.world import caption, render, sample_scenes
+from longtake.world.level import FIRST, WHOLE, Level
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("film", "films", "world", "reconstruction", "training")
+NAMES = ("film", "films", "world", "whole_world", "reconstruction", "training")
 LARGEST_BYTES = 300_000
 """Largest picture; with a dozen of them the tree stays far under its budget."""
 SEED = 7
@@ -77,6 +78,8 @@ def draw(name: str, path: Path, model: Callable[[], Pipeline]) -> None:
             films(path, model())
         case "world":
             world(path)
+        case "whole_world":
+            world(path, level=WHOLE)
         case "reconstruction":
             reconstruction(path, model())
         case "training":
@@ -99,9 +102,9 @@ def films(path: Path, model: Pipeline, settings: SampleConfig | None = None) -> 
     small_strips(path, made, PROMPTS, columns=6)
 
 
-def world(path: Path, height: int = HEIGHT, width: int = WIDTH) -> None:
-    """Rendered truth with its captions."""
-    scenes = sample_scenes(WORLD_SCENES, np.random.default_rng(WORLD_SEED))
+def world(path: Path, height: int = HEIGHT, width: int = WIDTH, level: Level = FIRST) -> None:
+    """Rendered truth of a level with its captions."""
+    scenes = sample_scenes(WORLD_SCENES, np.random.default_rng(WORLD_SEED), level=level)
     fps = (WORLD_FRAMES - 1) / WORLD_SECONDS
     clips = render(scenes, frames=WORLD_FRAMES, height=height, width=width, fps=fps)
     rng = random.Random(WORLD_SEED)
