@@ -111,3 +111,10 @@ def test_workers_render_different_clips(size):
         )
         ring.advance(2)
     assert sorted(made) == list(range(2 * size))
+
+
+def test_torchrun_hands_every_option_to_the_recipe_after_two_dashes():
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "--")
+    command = (*launcher, "longtake.recipes", "--start", "x", "--help")
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "usage: longtake.recipes" in told.stdout
