@@ -143,3 +143,22 @@ def test_a_setting_without_a_default_must_be_given(tiny):
 def test_a_latent_cell_covers_32_pixels_and_whole_numbers_pass_for_floats():
     assert AutoencoderConfig().spatial_stride == 32
     assert config.from_dict(SampleConfig, {"guidance": 3}).guidance == 3.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"chunk": 8}, "chunk must be 0 to 7 latent frames, got 8"),
+        ({"chunk": -1}, "chunk must be 0 to 7 latent frames, got -1"),
+    ],
+)
+def test_a_chunk_has_a_range(tiny, changes, complaint):
+    with pytest.raises(SettingError, match=complaint):
+        dataclasses.replace(tiny, **changes)
+
+
+def test_softmax_attention_cannot_go_on_by_chunks(tiny):
+    with pytest.raises(SettingError, match="no state of constant size"):
+        dataclasses.replace(
+            tiny, chunk=2, transformer=dataclasses.replace(tiny.transformer, attention="softmax")
+        )

@@ -152,20 +152,3 @@ def test_a_film_gone_on_with_from_any_border_is_the_undisturbed_one(chunked):
 def test_a_pipeline_says_who_it_is(chunked):
     identity = chunked.identity
     assert (identity.model_hash, identity.precision, identity.device) == ("0", "fp32", "cpu")
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"chunk": 8}, "chunk must be 0 to 7 latent frames, got 8"),
-        ({"chunk": -1}, "chunk must be 0 to 7 latent frames, got -1"),
-    ],
-)
-def test_a_chunk_has_a_range(tiny, changes, complaint):
-    with pytest.raises(SettingError, match=complaint):
-        replace(tiny, **changes)
-
-
-def test_softmax_attention_cannot_go_on_by_chunks(tiny):
-    with pytest.raises(SettingError, match="no state of constant size"):
-        replace(tiny, chunk=2, transformer=replace(tiny.transformer, attention="softmax"))
