@@ -1,5 +1,7 @@
 """Patchify, blocks, unpatchify: noisy latents, sigma and text to velocity."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -12,6 +14,19 @@ from longtake.model.attention import CrossAttention, SelfAttention
 from longtake.model.embeddings import NoiseLevelEmbedding, Rotary, rotary_3d
 from longtake.model.feed_forward import MixFeedForward
 from longtake.model.state import LayerState, State
+
+
+class Layout(NamedTuple):
+    """Where the tokens of a pass stand and what they see; the same in every layer."""
+
+    rotary: Rotary
+    """Angles of each token."""
+    height: int
+    """Rows of the latent grid."""
+    sight: tuple[int, ...]
+    """Latent frames of each segment, or of each chunk if causal."""
+    causal: bool
+    """A chunk sees itself and earlier ones, and leaves a state; else all see all."""
 
 
 class Block(nn.Module):
@@ -37,43 +52,35 @@ class Block(nn.Module):
         modulation: Float[Tensor, "b t 6 d"],
         text: Float[Tensor, "b m d"],
         mask: Bool[Tensor, "b m"],
-        rotary: Rotary,
-        height: int,
-        segments: tuple[int, ...],
-    ) -> Float[Tensor, "b t s d"]:
-        """Update the tokens, s = height x width of them in each latent frame; all see all."""
-        table = (modulation + self.table).to(x.dtype)[:, :, :, None]
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
-        y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
-        x = torch.addcmul(x, gate_a, self.self_attention(y, rotary, segments).view_as(x))
-        x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
-        y = torch.addcmul(shift_f, _norm(x), 1 + scale_f)
-        y, _ = self.feed_forward(y, height, (x.shape[1],))
-        return torch.addcmul(x, gate_f, y)
+        layout: Layout,
+        past: LayerState | None = None,
+    ) -> tuple[Float[Tensor, "b t s d"], LayerState | None]:
+        """Update the tokens, s = height x width of them in each latent frame.
 
-    def advance(
-        self,
-        x: Float[Tensor, "b t s d"],
-        modulation: Float[Tensor, "b t 6 d"],
-        text: Float[Tensor, "b m d"],
-        mask: Bool[Tensor, "b m"],
-        rotary: Rotary,
-        height: int,
-        chunks: tuple[int, ...],
-        past: LayerState | None,
-    ) -> tuple[Float[Tensor, "b t s d"], LayerState]:
-        """As `forward`, but a chunk sees itself and earlier ones; returns what they leave."""
+        Args:
+            x: Tokens.
+            modulation: Shared shifts, scales and gates of each latent frame.
+            text: Text tokens of the model's width.
+            mask: True where a text token is real.
+            layout: Where the tokens stand and what they see.
+            past: What the chunks before left, if causal.
+        """
+        rotary, height, sight, causal = layout
         table = (modulation + self.table).to(x.dtype)[:, :, :, None]
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
-        tokens = tuple(frames * x.shape[2] for frames in chunks)
-        y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
+        tokens = tuple(frames * x.shape[2] for frames in sight)
         memory, frame = past or (None, None)
-        y, memory = self.self_attention.advance(y, rotary, tokens, memory)
+        y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
+        if causal:
+            y, memory = self.self_attention.advance(y, rotary, tokens, memory)
+        else:
+            y = self.self_attention(y, rotary, tokens)
         x = torch.addcmul(x, gate_a, y.view_as(x))
         x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
         y = torch.addcmul(shift_f, _norm(x), 1 + scale_f)
-        y, frame = self.feed_forward(y, height, chunks, frame)
-        return torch.addcmul(x, gate_f, y), LayerState(memory, frame)
+        y, frame = self.feed_forward(y, height, sight if causal else (x.shape[1],), frame)
+        after = None if memory is None else LayerState(memory, frame)
+        return torch.addcmul(x, gate_f, y), after
 
 
 class Transformer(nn.Module):
@@ -118,10 +125,10 @@ class Transformer(nn.Module):
         t, h, w = latents.shape[2:]
         x, text = self._tokens(latents), self._read(text)
         embedding, modulation = self.noise_level(sigma)
-        rotary = self._rotary(latents, 0)
-        segments = segments_of(t, self.config.segment, h * w)
+        segments = segments_of(t, self.config.segment, 1)
+        layout = Layout(self._rotary(latents, 0), h, segments, causal=False)
         for block in self.blocks:
-            x = block(x, modulation, text, mask, rotary, h, segments)
+            x, _ = block(x, modulation, text, mask, layout)
         return rearrange(self._velocity(x, embedding), "b t (h w) c -> b c t h w", h=h, w=w)
 
     def advance(
@@ -153,12 +160,11 @@ class Transformer(nn.Module):
         x, text = self._tokens(latents), self._read(text)
         embedding, modulation = self.noise_level(sigma)
         start = past.latent_frames if past else 0
-        rotary = self._rotary(latents, start)
+        layout = Layout(self._rotary(latents, start), h, chunks, causal=True)
         layers: list[LayerState] = []
         for index, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
             before = past.layers[index] if past else None
-            x, after = block.advance(x, modulation, text, mask, rotary, h, chunks, before)
+            x, after = block(x, modulation, text, mask, layout, before)
             layers.append(after)
         velocity = rearrange(self._velocity(x, embedding), "b t (h w) c -> b c t h w", h=h, w=w)
         return velocity, State(tuple(layers), start + latents.shape[2])
