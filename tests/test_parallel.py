@@ -30,14 +30,15 @@ workers, device = join(torch.device("cpu"))
 torch.manual_seed(3)
 module = nn.Sequential(nn.Linear(32, 24), nn.SiLU(), nn.Linear(24, 32))
 
-def loss(batch, generator):
-    error = (module(batch[0]) - batch[0]).square().mean()
+def loss(x):
+    error = (module(x) - x).square().mean()
     return error, error.detach()
 
 config = TrainConfig(steps=6, batch=4, pool=8, render_batch=4, refresh_every=3, log_every=2,
                      checkpoint_every=100, warmup=2, compile=False, precision="fp32")
 stage = Stage(name="toy", module=module, outer=("2",), ring=Ring(numbered, 2, workers), fill=2,
-              loss=loss, metric="error", preview=lambda path: Path(path).write_text("seen"))
+              prepare=lambda batch, _: batch, loss=loss, metric="error",
+              preview=lambda path: Path(path).write_text("seen"))
 trainer = Trainer(stage, config, folder, workers)
 trainer.run()
 weights = torch.cat([p.detach().flatten() for p in module.parameters()])
@@ -65,6 +66,7 @@ def expected():
             ring.advance(2 + step // 3)
             (batch,) = ring.draw(4, generator_for(0, 2 * step + rank, torch.device("cpu")))
             losses.append((module(batch) - batch).square().mean())
+        optimiser.clear()
         (sum(losses) / 2).backward()
         optimiser.step(learning_rate_scale(step, 6, 2, 0.35))
         decay = min(0.999, (1 + step) / (10 + step))

@@ -28,14 +28,17 @@ def stage(ring=None):
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(32, 24), nn.SiLU(), nn.Linear(24, 32))
 
-    def loss(batch, generator):
-        x = batch[0] + 0.1 * torch.randn(batch[0].shape, generator=generator)
-        error = (module(x) - batch[0]).square().mean()
+    def prepare(batch, generator):
+        return batch[0], batch[0] + 0.1 * torch.randn(batch[0].shape, generator=generator)
+
+    def loss(clean, x):
+        error = (module(x) - clean).square().mean()
         return error, error.detach()
 
     return Stage(
-        name="toy", module=module, outer=("2",), ring=ring or Ring(numbered, 2), fill=2, loss=loss,
-        metric="error", preview=lambda path: Path(path).write_text("seen"),
+        name="toy", module=module, outer=("2",), ring=ring or Ring(numbered, 2), fill=2,
+        prepare=prepare, loss=loss, metric="error",
+        preview=lambda path: Path(path).write_text("seen"),
     )  # fmt: skip
 
 

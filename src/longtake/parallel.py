@@ -29,8 +29,9 @@ class Workers:
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
         flat /= self.size
-        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        means = flat.split([tensor.numel() for tensor in tensors])
+        shaped = [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)]
+        torch._foreach_copy_(list(tensors), shaped)
 
     def agree(self, number: float, device: torch.device) -> float:
         """The first worker's number, everywhere."""

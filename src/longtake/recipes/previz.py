@@ -21,6 +21,7 @@ from longtake.config import (
     TextConfig,
     TrainConfig,
     TransformerConfig,
+    latent_frames_for,
     to_dict,
 )
 from longtake.errors import SettingError
@@ -34,7 +35,7 @@ from longtake.storage import atomic_write, output_errors
 from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD, split
 from longtake.train.data import Batch, latent_ring, pixel_ring, to_signed
-from longtake.train.loop import Loss, Stage, Trainer
+from longtake.train.loop import Loss, Prepare, Stage, Trainer
 from longtake.train.losses import autoencoder_loss, flow_loss, psnr
 from longtake.vae import Autoencoder
 from longtake.vae.autoencoder import StreamCache
@@ -157,6 +158,7 @@ def train_autoencoder(
         outer=("pixels_in", "pixels_out", "latents_in", "latents_out"),
         ring=pixel_ring(config, device, workers, level_named(recipe.level)),
         fill=min(8, config.pool // config.render_batch),
+        prepare=_autoencoder_inputs(config, recipe.model.autoencoder),
         loss=_autoencoder_loss(model, config),
         metric="psnr",
         preview=preview,
@@ -214,6 +216,7 @@ def train_transformer(
         outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
         ring=latent_ring(config, autoencoder, tokenizer, workers, level_named(recipe.level)),
         fill=max(1, config.pool // config.render_batch // 4),
+        prepare=_denoiser_inputs(config),
         loss=_denoiser_loss(text, transformer, config),
         metric="low_noise",
         preview=preview,
@@ -363,16 +366,28 @@ def _round_trip(model: Autoencoder, clips: list[Tensor]) -> list[Tensor]:
     return [to_bytes(model.decode(model.encode(to_signed(clip[None])))[0]) for clip in clips]
 
 
+def _autoencoder_inputs(config: TrainConfig, shape: AutoencoderConfig) -> Prepare:
+    """Clips and the noise their latents are drawn with."""
+    stride, latent_frames = shape.spatial_stride, latent_frames_for(config.frames)
+    grid = (latent_frames, config.height // stride, config.width // stride)
+
+    def prepare(batch: Batch, generator: torch.Generator) -> Batch:
+        (frames,) = batch
+        size = (len(frames), shape.latent_channels, *grid)
+        return frames, torch.randn(size, generator=generator, device=frames.device)
+
+    return prepare
+
+
 def _autoencoder_loss(model: Autoencoder, config: TrainConfig) -> Loss:
     """Clips to (loss, PSNR of the batch in dB)."""
     score = torch.compile(autoencoder_loss, dynamic=False) if config.compile else autoencoder_loss
 
-    def loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        target = to_signed(batch[0])
-        device = target.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    def loss(frames: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        target = to_signed(frames)
+        kind = target.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):
             mean, log_variance = model.moments(target, StreamCache())
-            noise = torch.randn(mean.shape, generator=generator, device=device)
             predicted = model.reconstruct(mean + (0.5 * log_variance).exp() * noise, StreamCache())
         total, squared = score(
             target,
@@ -387,21 +402,31 @@ def _autoencoder_loss(model: Autoencoder, config: TrainConfig) -> Loss:
     return loss
 
 
+def _denoiser_inputs(config: TrainConfig) -> Prepare:
+    """Clean latents, noise, a noise level and a caption of each clip."""
+
+    def prepare(batch: Batch, generator: torch.Generator) -> Batch:
+        clean, wordings = batch[0].float(), batch[1].long()
+        tokens = _drop_captions(wordings, config.caption_dropout, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        level = flow.logit_normal(len(clean), config.shift, generator, clean.device)
+        return clean, noise, level, tokens
+
+    return prepare
+
+
 def _denoiser_loss(text: TextEncoder, transformer: Transformer, config: TrainConfig) -> Loss:
     """Latents and wordings to (flow loss, its mean over the samples of low noise)."""
 
-    def loss(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        clean, wordings = batch[0].float(), batch[1].long()
-        device = clean.device
-        tokens = _drop_captions(wordings, config.caption_dropout, generator)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
-        level = flow.logit_normal(len(clean), config.shift, generator, device)
+    def loss(clean: Tensor, noise: Tensor, level: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         sigma = level[:, None].expand(-1, clean.shape[2])
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        kind = clean.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):
             embeddings, mask = text(tokens)
             predicted = transformer(flow.interpolate(clean, noise, sigma), sigma, embeddings, mask)
         errors = flow_loss(flow.velocity(clean, noise), predicted)
-        return errors.mean(), errors.detach()[level < 0.5].sum() / (level < 0.5).sum().clamp_min(1)
+        low = (level < 0.5).float()
+        return errors.mean(), (errors.detach() * low).sum() / low.sum().clamp_min(1)
 
     return loss
 

@@ -21,10 +21,12 @@ from longtake.errors import CannotHere, SettingError
 from longtake.parallel import ALONE, Workers
 from longtake.train.data import Batch, Ring, batches_due, generator_for
 from longtake.train.optim import Ema, Optimiser, learning_rate_scale
+from longtake.train.replay import Replay
 
 logger = logging.getLogger("longtake.train")
 
-Loss = Callable[[Batch, torch.Generator], tuple[Float[Tensor, ""], Float[Tensor, ""]]]
+Prepare = Callable[[Batch, torch.Generator], Batch]
+Loss = Callable[..., tuple[Float[Tensor, ""], Float[Tensor, ""]]]
 Preview = Callable[[Path], None]
 _SETTLE_STEPS = 40
 """Steps that compile and warm up; they do not count in the measured step time."""
@@ -44,8 +46,10 @@ class Stage:
     """Where batches come from."""
     fill: int
     """Batches rendered before the first step."""
+    prepare: Prepare
+    """Everything drawn at random for a step: a batch to the inputs of `loss`."""
     loss: Loss
-    """Batch to (loss, metric)."""
+    """Those inputs to (loss, metric); draws nothing and waits for nothing, to be recorded."""
     metric: str
     """Name of the metric in the log."""
     preview: Preview
@@ -65,6 +69,7 @@ class Trainer:
         self.device = next(stage.module.parameters()).device
         self.optimiser = Optimiser(stage.module.named_parameters(), config, stage.outer)
         self.ema = Ema(stage.module.named_parameters(), config.ema)
+        self._gradients = Replay(self._loss_and_gradients, self.device)
         self.step, self.steps = 0, config.steps
         self.calibrating = config.minutes > 0
         if self.checkpoint.exists():
@@ -114,13 +119,18 @@ class Trainer:
         draw = self.step * self.workers.size + self.workers.rank
         generator = generator_for(self.config.seed, draw, self.device)
         batch = self.stage.ring.draw(self.config.batch, generator)
-        loss, metric = self.stage.loss(batch, generator)
-        loss.backward()
+        loss, metric = self._gradients(*self.stage.prepare(batch, generator))
         self.workers.average([p.grad for p in self.optimiser.parameters if p.grad is not None])
         c = self.config
         norm = self.optimiser.step(learning_rate_scale(self.step, self.steps, c.warmup, c.decay))
         self.ema.update(self.step)
-        return loss.detach(), metric.detach(), norm
+        return loss, metric, norm
+
+    def _loss_and_gradients(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        self.optimiser.clear()
+        loss, metric = self.stage.loss(*inputs)
+        loss.backward()
+        return loss.detach(), metric.detach()
 
     def _calibrate(self, log: "_Log | None", elapsed_s: float) -> None:
         """Set the number of steps so that the run ends in time; fixed before the decay begins."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtake.config import TrainConfig
+from longtake.train.replay import Replay
 
 Named = Mapping[str, Tensor]
 _SMALLEST_MATRIX = 16
@@ -72,29 +73,42 @@ class Optimiser:
             for shape, members in matrices.items()
         ]
         self.rest = rest
+        device = rest[0][1].device
+        # Rates lie on the device, where a recorded step reads them.
+        self.scale = torch.ones((), device=device)
         self.adamw = torch.optim.AdamW(
             [parameter for _, parameter in rest],
-            lr=config.learning_rate,
+            lr=torch.tensor(config.learning_rate, device=device),
             betas=(0.9, 0.97),
             weight_decay=0.0,
-            fused=rest[0][1].is_cuda,
+            fused=device.type == "cuda",
+            capturable=device.type == "cuda",
         )
         self.parameters = [p for s in self.stacks for p in s.parameters] + [p for _, p in rest]
+        self._apply = Replay(self._clip_and_step, device)
 
-    def step(self, scale: float) -> Float[Tensor, ""]:
-        """Clip, step, clear; returns the gradient norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        for group in self.adamw.param_groups:
-            group["lr"] = self.config.learning_rate * scale
-        self.adamw.step()
-        for stack in self.stacks:
-            self._muon(stack, self.config.muon_learning_rate * scale)
+    def clear(self) -> None:
+        """Forget the gradients, so that the next backward pass does not add to them."""
         for parameter in self.parameters:
             parameter.grad = None
+
+    def step(self, scale: float) -> Float[Tensor, ""]:
+        """Clip and step at a share of the peak rates; returns the gradient norm before clipping."""
+        self.scale.fill_(scale)
+        (norm,) = self._apply()
         return norm
 
+    def _clip_and_step(self) -> tuple[Float[Tensor, ""]]:
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        for group in self.adamw.param_groups:
+            group["lr"].copy_(self.scale * self.config.learning_rate)
+        self.adamw.step()
+        for stack in self.stacks:
+            self._muon(stack, self.scale * self.config.muon_learning_rate)
+        return (norm,)
+
     @torch.no_grad()
-    def _muon(self, stack: _Stack, rate: float) -> None:
+    def _muon(self, stack: _Stack, rate: Float[Tensor, ""]) -> None:
         shape = stack.momentum.shape
         gradients = torch.stack(
             [
