@@ -1,6 +1,6 @@
 """What the shipped autoencoder keeps of held-out clips, and its decode time; prints one JSON line.
 
-python benchmarks/bench_autoencoder.py [--model previz] [--clips 8] [--runs 5]
+python benchmarks/bench_autoencoder.py [--model previz] [--level first] [--clips 8] [--runs 5]
 """
 
 import argparse
@@ -22,9 +22,13 @@ from longtake.recipes.previz import HELD_OUT_SEED, PrevizRecipe
 from longtake.train.data import to_signed
 from longtake.train.losses import psnr
 from longtake.vae import Autoencoder
-from longtake.world import render, sample_scenes
+from longtake.world import Scenes, render, sample_scenes
+from longtake.world.cast import SIZES
+from longtake.world.level import FIRST, Level, level_named
+from longtake.world.truth import truth
 
 FRAMES, HEIGHT, WIDTH = 81, 256, 448
+SMALL = SIZES[0].name
 WARM_UP = 1
 
 Clip = UInt8[Tensor, "frames height width 3"]
@@ -33,6 +37,7 @@ Clip = UInt8[Tensor, "frames height width 3"]
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="previz")
+    parser.add_argument("--level", default="first", help="how much of the world the clips show")
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--height", type=int, default=HEIGHT)
@@ -41,12 +46,20 @@ def main() -> None:
     options = parser.parse_args()
     pipeline = longtake.load(options.model, device="cpu", precision="fp32")
     size = (options.frames, options.height, options.width)
-    clips = held_out_clips(options.clips, *size)
-    scores = [score(clip, round_trip(pipeline.autoencoder, clip)) for clip in clips]
+    clips = [
+        (scene, clip, round_trip(pipeline.autoencoder, clip))
+        for scene, clip in held_out_clips(options.clips, *size, level_named(options.level))
+    ]
+    scores = [score(clip, back) for _, clip, back in clips]
+    small = [value for parts in clips if (value := score_small(*parts)) is not None]
     report = {
         "what": "autoencoder, held-out clips on the CPU",
         "psnr_mean_db": round(statistics.mean(scores), 2),
         "psnr_worst_db": round(min(scores), 2),
+        "small_subjects_psnr_mean_db": round(statistics.mean(small), 2) if small else None,
+        "small_subjects_psnr_worst_db": round(min(small), 2) if small else None,
+        "small_subjects_clips": len(small),
+        "level": options.level,
         "clips": options.clips,
         "frames": options.frames,
         "size": f"{options.width}x{options.height}",
@@ -69,12 +82,15 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def held_out_clips(num: int, frames: int, height: int, width: int) -> Iterator[Clip]:
+def held_out_clips(
+    num: int, frames: int, height: int, width: int, level: Level = FIRST
+) -> Iterator[tuple[Scenes, Clip]]:
     """The first of the clips that training is scored on and never sees, one at a time."""
     of_all = max(num, PrevizRecipe().held_out)
-    scenes = sample_scenes(of_all, np.random.default_rng(HELD_OUT_SEED))
+    scenes = sample_scenes(of_all, np.random.default_rng(HELD_OUT_SEED), level=level)
     for index in range(num):
-        yield render(scenes.select(index), frames=frames, height=height, width=width)[0]
+        scene = scenes.select(index)
+        yield scene, render(scene, frames=frames, height=height, width=width)[0]
 
 
 @torch.inference_mode()
@@ -87,6 +103,20 @@ def round_trip(model: Autoencoder, clip: Clip) -> Clip:
 def score(clip: Clip, back: Clip) -> float:
     """PSNR of two clips of bytes in dB."""
     return psnr(to_signed(clip[None]), to_signed(back[None])).item()
+
+
+def score_small(scene: Scenes, clip: Clip, back: Clip) -> float | None:
+    """PSNR in dB inside the boxes of a clip's small subjects; None where there are none."""
+    frames, height, width, _ = clip.shape
+    inside = torch.zeros(frames, height, width, dtype=torch.bool)
+    for subject in truth(scene, frames=frames, height=height, width=width)[0].subjects:
+        for mask, box in zip(inside, subject.boxes, strict=True):
+            if subject.size == SMALL and box is not None:
+                left, top, right, bottom = (round(edge) for edge in box)
+                mask[top:bottom, left:right] = True
+    if not inside.any():
+        return None
+    return psnr(to_signed(clip[inside])[None], to_signed(back[inside])[None]).item()
 
 
 def latent_shape(model: Autoencoder, frames: int, height: int, width: int) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def reconstruction(
 ) -> None:
     """Held-out clips, each above what the autoencoder makes of it."""
     clips, labels = [], []
-    for number, clip in enumerate(held_out_clips(RECONSTRUCTED, *size), start=1):
+    for number, (_, clip) in enumerate(held_out_clips(RECONSTRUCTED, *size), start=1):
         back = round_trip(model.autoencoder, clip.to(model.device)).cpu()
         clips += [clip, back]
         labels += [f"clip {number}: original", f"round trip: {score(clip, back):.1f} dB"]

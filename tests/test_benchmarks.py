@@ -17,8 +17,10 @@ from longtake.config import FPS, SampleConfig
 from longtake.pipeline import Pipeline, build
 from longtake.recipes.previz import world_words
 from longtake.text import Tokenizer
+from longtake.world import render, sample_scenes
 from longtake.world.cast import HELD_OUT_PAIRS
 from longtake.world.choreography import BOUNCE_S
+from longtake.world.truth import truth
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 bench_autoencoder, blind_sheet, figures = (
@@ -214,8 +216,23 @@ def test_the_figures_of_films_and_of_the_round_trip_are_drawn(model, tmp_path, m
 
 
 def test_the_round_trip_gives_bytes_of_the_same_shape_and_a_perfect_copy_scores_highest(model):
-    clip = next(bench_autoencoder.held_out_clips(1, 5, 64, 96))
+    _, clip = next(bench_autoencoder.held_out_clips(1, 5, 64, 96))
     back = bench_autoencoder.round_trip(model.autoencoder, clip)
     assert back.shape == clip.shape
     assert back.dtype == torch.uint8
     assert bench_autoencoder.score(clip, clip) > 60 > bench_autoencoder.score(clip, back)
+
+
+def test_only_what_is_inside_the_boxes_of_small_subjects_is_scored():
+    scene = sample_scenes(1, np.random.default_rng(0))
+    scene.num_subjects[:], scene.size[:] = 1, 0
+    clip = render(scene, frames=1, height=64, width=96)[0]
+    (subject,) = truth(scene, frames=1, height=64, width=96)[0].subjects
+    left, top, right, bottom = map(round, subject.boxes[0])
+    inside, outside = clip.clone(), clip.clone()
+    outside[:, :top], outside[:, bottom:] = 0, 0
+    inside[:, top:bottom, left:right] = 0
+    assert bench_autoencoder.score_small(scene, clip, outside) > 60
+    assert bench_autoencoder.score_small(scene, clip, inside) < 20
+    scene.size[:] = 2
+    assert bench_autoencoder.score_small(scene, clip, clip) is None

@@ -61,6 +61,6 @@ def flow_loss(target: Latents, predicted: Latents) -> Float[Tensor, " b"]:
     return (predicted.float() - target.float()).square().mean(dim=(1, 2, 3, 4))
 
 
-def psnr(target: Frames, predicted: Frames) -> Float[Tensor, ""]:
+def psnr(target: Float[Tensor, "*any"], predicted: Float[Tensor, "*any"]) -> Float[Tensor, ""]:
     """Peak signal to noise ratio in dB of frames in [-1, 1]."""
     return -10 * torch.log10((predicted - target).square().mean() / 4)
