@@ -8,6 +8,7 @@ import time
 import numpy as np
 import torch
 
+from longtake.world.level import level_named
 from longtake.world.render import render
 from longtake.world.sampling import sample_scenes
 
@@ -22,7 +23,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=448)
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--level", default="first")
     options = parser.parse_args()
+    level = level_named(options.level)
     device = torch.device(options.device)
     cuda = device.type == "cuda"
     rng = np.random.default_rng(0)
@@ -30,7 +33,7 @@ def main() -> None:
     for run in range(options.runs + 2):
         start = time.perf_counter()
         render(
-            sample_scenes(options.clips, rng),
+            sample_scenes(options.clips, rng, level=level),
             frames=options.frames,
             height=options.height,
             width=options.width,
@@ -43,6 +46,7 @@ def main() -> None:
             rates.append(options.clips * options.frames / (time.perf_counter() - start))
     result = {
         "what": "world",
+        "level": level.name,
         "frames_per_s": round(statistics.median(rates), 1),
         "slowest": round(min(rates), 1),
         "fastest": round(max(rates), 1),

@@ -105,12 +105,27 @@ import sys
 import numpy as np, torch
 from longtake.kernels.reference.raycast import raycast as plain
 from longtake.kernels.triton.raycast import raycast as fast
+from dataclasses import replace
+from longtake.world.cast import MATERIALS
 from longtake.world.choreography import frame_times
 from longtake.world.geometry import build
 from longtake.world.level import level_named
 from longtake.world.sampling import sample_scenes
+from longtake.world.scene import CAMERA_COORDINATES
+from longtake.world.stage import GROUNDS, LIGHTS
+from longtake.world.written import number_of
 
 scenes = sample_scenes(6, np.random.default_rng(7), level=level_named(sys.argv[1]))
+if sys.argv[2] == "rain":
+    drawn = scenes.camera_base.copy()
+    drawn[:, CAMERA_COORDINATES.index("orbit_deg")] = np.linspace(0, 100, 6)
+    scenes = replace(
+        scenes,
+        light=np.full_like(scenes.light, number_of("light", LIGHTS, "rain")),
+        ground=np.full_like(scenes.ground, number_of("ground", GROUNDS, "grass")),
+        material=np.full_like(scenes.material, number_of("material", MATERIALS, "dotted")),
+        camera_base=drawn,
+    )
 scene = build(scenes, frame_times(6, 1, 16.0, np.linspace(0, 5, 6), torch.device("cpu")))
 tables = (scene.frame, scene.parts, scene.groups, scene.spans)
 apart = (fast(*tables, 18, 21).int() - plain(*tables, 18, 21).int()).abs().float()
@@ -122,11 +137,11 @@ print((apart <= 2).float().mean().item(), apart.mean().item())
     importlib.util.find_spec("triton") is None, reason="the Triton kernel needs triton installed"
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu compares the compiled kernel")
-@pytest.mark.parametrize("level", ["first", "whole"])
-def test_the_triton_kernel_agrees_with_the_reference_in_the_interpreter(level):
+@pytest.mark.parametrize(("level", "look"), [("first", ""), ("whole", ""), ("whole", "rain")])
+def test_the_triton_kernel_agrees_with_the_reference_in_the_interpreter(level, look):
     # Triton looks at the variable once, when it is imported; hence a process of its own.
     done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED, level],
+        [sys.executable, "-c", INTERPRETED, level, look],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

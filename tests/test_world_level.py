@@ -300,12 +300,20 @@ def test_materials_can_be_seen():
             height=64,
             width=112,
         ).int()
-        for name in ("matte", "shiny", "striped")
+        for name in ("matte", "shiny", "striped", "dotted")
     }
     brighter = (film["shiny"] - film["matte"]).amin(-1)
     darker = (film["matte"] - film["striped"]).amax(-1)
     assert 5 < (brighter > 20).sum() < 100
     assert (darker > 20).sum() > 50
+    dots = (film["matte"] - film["dotted"]).amax(-1)
+    assert ((dots > 20) & (darker <= 20)).sum() > 20
+
+
+def test_no_pattern_is_named_that_its_colour_hides():
+    scenes = sample_scenes(3000, np.random.default_rng(4), level=WHOLE)
+    black = scenes.colour == [c.name for c in COLOURS].index("black")
+    assert {MATERIALS[i].name for i in np.unique(scenes.material[black])} == {"matte", "shiny"}
 
 
 def test_larger_groups_do_not_make_the_first_level_pay():

@@ -121,6 +121,8 @@ class Material:
     """Strength of the sun's reflection."""
     stripes: float = 0.0
     """How much darker every other band is."""
+    dots: float = 0.0
+    """How much darker the dots are."""
 
 
 COLOURS = (
@@ -142,6 +144,7 @@ MATERIALS = (
     Material(name="matte"),
     Material(name="shiny", shine=0.9),
     Material(name="striped", stripes=0.6),
+    Material(name="dotted", dots=0.65),
 )
 """The first is the one that goes without saying."""
 

@@ -16,6 +16,7 @@ from longtake.world.cast import COLOURS, KINDS, MATERIALS, Kind
 from longtake.world.choreography import Tracks, on_device, table, track
 from longtake.world.scene import Scenes
 from longtake.world.stage import GROUNDS, LIGHTS, PROP_PLACES, PROPS
+from longtake.world.weather import weather_rows
 
 _FEW_PARTS = 7
 """Parts of the first level's largest kind: batches without larger ones have smaller tables."""
@@ -51,8 +52,8 @@ class Solids:
     primitive: Float[Tensor, "b parts"]
     rgb: Float[Tensor, "b parts 3"]
     tone: Float[Tensor, "b parts"]
-    surface: Float[Tensor, "b parts 2"]
-    """Shine and stripes."""
+    surface: Float[Tensor, "b parts 3"]
+    """Shine, stripes and dots."""
 
 
 def build(scenes: Scenes, times: Float[Tensor, "b frames"]) -> Geometry:
@@ -61,7 +62,9 @@ def build(scenes: Scenes, times: Float[Tensor, "b frames"]) -> Geometry:
     light = light_direction(scenes, times)
     solids = place(scenes, tracks)
     return Geometry(
-        frame=_frame_rows(scenes, camera, light),
+        frame=torch.cat(
+            [_frame_rows(scenes, camera, light), weather_rows(scenes, camera, times)], dim=1
+        ),
         parts=_part_rows(solids),
         groups=_group_rows(scenes, tracks, camera, light),
         spans=spans_of(scenes, times.device),
@@ -163,7 +166,7 @@ def _place_subjects(scenes: Scenes, tracks: Tracks) -> Solids:
     half = torch.where(lies[..., None] > 0, half[..., [0, 2, 1]], half)
     colours = table([c.rgb for c in COLOURS], turn)[on_device(scenes.colour, device)]
     # What has a colour of its own, as a wheel has, keeps its own surface too.
-    material = table([[m.shine, m.stripes] for m in MATERIALS], turn)
+    material = table([[m.shine, m.stripes, m.dots] for m in MATERIALS], turn)
     material = material[on_device(scenes.material, device)][:, :, None]
     size = tracks.scale[..., None, None]
     return Solids(
@@ -226,7 +229,7 @@ def _place_props(scenes: Scenes, tracks: Tracks) -> Solids:
         primitive=kinds[number],
         rgb=table([p.rgb for p in PROPS], tracks.path)[number] * grey,
         tone=torch.zeros_like(scale),
-        surface=torch.zeros_like(half[..., :2]),
+        surface=torch.zeros_like(half),
     )
 
 
@@ -310,7 +313,7 @@ def _frame_rows(
         [camera.eye, camera.right, camera.up, camera.forward, camera.tan_half[..., None]], dim=-1
     )
     rows = torch.cat([moving, repeat(still, "b c -> b f c", f=frames)], dim=-1)
-    assert rows.shape[-1] == columns.NUM_FRAME, rows.shape
+    assert rows.shape[-1] == columns.BLADES, rows.shape
     return rearrange(rows, "b f c -> (b f) c").contiguous()
 
 

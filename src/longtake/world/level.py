@@ -29,6 +29,8 @@ class Level:
     most_subjects: int = 2
     timing: bool = False
     """Whether motions can start late and follow one another."""
+    wind: bool = False
+    """Whether grass moves in the wind."""
     styles: tuple[Style, ...] = ("plain",)
     """Ways of telling, from `plain` sentences to paragraphs."""
     most_tokens: int = 64
@@ -110,7 +112,7 @@ ACTION = replace(
 WHOLE = replace(
     ACTION,
     name="whole",
-    lights=(*ACTION.lights, "fog"),
+    lights=(*ACTION.lights, "fog", "rain"),
     cameras=(
         *ACTION.cameras,
         "crane_down",
@@ -124,9 +126,10 @@ WHOLE = replace(
         "zoom_out",
         "follow",
     ),
-    materials=("matte", "shiny", "striped"),
+    materials=("matte", "shiny", "striped", "dotted"),
     shots=("wide", "very_wide", "medium", "close"),
     most_subjects=4,
+    wind=True,
     styles=("plain", "tags", "short", "screenplay", "paragraph"),
     most_tokens=112,
 )

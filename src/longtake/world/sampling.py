@@ -35,6 +35,8 @@ _LATE = 0.3
 """Share of motions that start late."""
 _TWO_PHASES, _CHANGES = 0.3, (2, 3)
 """Share of subjects that do one thing and then another, and when."""
+_DARK = 0.1
+"""Brightness below which no darker pattern shows."""
 _WIDE = 0.5
 """Share of the usual shot."""
 
@@ -84,6 +86,8 @@ def sample_scenes(
         change_s=np.full((num, most), NEVER, dtype=np.float32),
         aside=_aside(count, most),
         camera_base=np.zeros((num, len(CAMERA_COORDINATES)), dtype=np.float32),
+        wind=np.full(num, float(level.wind), dtype=np.float32),
+        since_s=np.zeros(num, dtype=np.float32),
     )
     # What only wider levels have is drawn last, so that the first level's scenes stay the same.
     return keep_apart(_widen(drawn, rng, level) if level != FIRST else drawn)
@@ -202,6 +206,9 @@ def _widen(scenes: Scenes, rng: np.random.Generator, level: Level) -> Scenes:
     gleams = np.array([kind.gleams for kind in KINDS])[scenes.kind]
     shines = np.array([bool(m.shine) for m in MATERIALS])[material]
     material = np.where(shines & ~gleams, 0, material)
+    dark = np.array([max(colour.rgb) < _DARK for colour in COLOURS])[scenes.colour]
+    patterned = np.array([bool(m.stripes or m.dots) for m in MATERIALS])[material]
+    material = np.where(patterned & dark, 0, material)
     scenes = _make_room(replace(scenes, material=material), rng)
     if level.timing:
         scenes = _draw_times(scenes, rng, level)

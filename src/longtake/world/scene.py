@@ -58,6 +58,10 @@ class Scenes:
     """Metres to the right of the slot."""
     camera_base: Float32[np.ndarray, "b coordinates"]
     """Where the camera stands half-way of its move, by `CAMERA_COORDINATES`; degrees and metres."""
+    wind: Float32[np.ndarray, " b"]
+    """How far grass sways, 0 for none and 1 for as much as it can."""
+    since_s: Float32[np.ndarray, " b"]
+    """Seconds of wind and rain before the scene's time begins."""
 
     def __len__(self) -> int:
         """Number of scenes."""

@@ -85,6 +85,7 @@ def beat_scenes(script: Script) -> list[Scenes]:
                 camera=np.array([number_of("camera", CAMERAS, beat.camera)]),
                 camera_base=(base + way / 2)[None].astype(np.float32),
                 light=np.array([number_of("light", LIGHTS, beat.light)]),
+                since_s=np.array([beat.start_s], dtype=np.float32),
             )
         )
         base = base + way

@@ -26,6 +26,8 @@ class Ground:
     """Side of a checkerboard's field in metres; 0 for none."""
     lines: float = 0.0
     """Metres between dashed lines; 0 for none."""
+    blades: tuple[Wave, Wave, Wave] = (_NO_WAVE, _NO_WAVE, _NO_WAVE)
+    """Fine pattern, as shares of the brightness, that shows and sways in the wind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class Light:
     """How often the light stands in front of the camera."""
     haze: float = 0.022
     """How fast things fade into the horizon's colour, per metre."""
+    rain: float = 0.0
+    """How much of what is behind them falling streaks hide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,7 @@ GROUNDS = (
         high=(0.46, 0.57, 0.27),
         waves=((0.55, 0.42, 0.24), (0.38, -0.50, 0.24), (0.15, 0.09, 0.2)),
         warp=0.12,
+        blades=((6.1, 1.1, 0.13), (-4.3, 1.9, 0.12), (11.3, -2.7, 0.12)),
     ),
     Ground(
         name="sand",
@@ -207,6 +212,23 @@ LIGHTS = (
         disc_radius=0.01,
         front_chance=0.0,
         haze=0.085,
+    ),
+    Light(
+        name="rain",
+        elevation_deg=55.0,
+        sun=(0.16, 0.17, 0.18),
+        ambient=(0.50, 0.53, 0.58),
+        ground_tint=(0.72, 0.76, 0.82),
+        horizon=(0.50, 0.54, 0.59),
+        zenith=(0.33, 0.37, 0.43),
+        hill_far=(0.43, 0.47, 0.52),
+        hill_near=(0.35, 0.40, 0.44),
+        disc=(0.50, 0.54, 0.59),
+        disc_elevation_deg=55.0,
+        disc_radius=0.01,
+        front_chance=0.0,
+        haze=0.035,
+        rain=0.7,
     ),
 )
 

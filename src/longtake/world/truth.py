@@ -88,6 +88,8 @@ class ClipTruth:
     version: int
     ground: str
     light: str
+    wind: float
+    """How far grass sways, 0 to 1."""
     camera: str
     shot: str
     """Size of the first subject in the frame."""
@@ -117,6 +119,7 @@ def truth(
             version=WORLD_VERSION,
             ground=GROUNDS[scenes.ground[clip]].name,
             light=LIGHTS[scenes.light[clip]].name,
+            wind=float(scenes.wind[clip]),
             camera=CAMERAS[scenes.camera[clip]].name,
             shot=SHOTS[scenes.shot[clip]].name,
             fps=float(fps),

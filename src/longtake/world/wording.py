@@ -93,6 +93,7 @@ MATERIAL_WORDS = {
     "matte": Family(("matte",)),
     "shiny": Family(("shiny", "glossy")),
     "striped": Family(("striped",)),
+    "dotted": Family(("dotted", "spotted")),
 }
 SIZE_WORDS = {
     "small": Family(("small", "tiny", "little")),
@@ -210,6 +211,12 @@ LIGHT_WORDS = {
     "fog": LightWording(
         Family(("in fog", "in the fog", "in thick fog"), ("in the thick fog",)),
         Family(("fog", "foggy")),
+    ),
+    "rain": LightWording(
+        Family(
+            ("in rain", "in the rain", "in heavy rain", "on a rainy day"), ("in the heavy rain",)
+        ),
+        Family(("rain", "rainy")),
     ),
 }
 

@@ -24,6 +24,7 @@ def scene_of(
     light: str = "day",
     camera: str = "static",
     shot: str = "wide",
+    wind: float = 0.0,
     seed: int = 0,
 ) -> Scenes:
     """Write one scene by hand; what is not named is drawn from the seed.
@@ -58,6 +59,7 @@ def scene_of(
         light=np.array([number_of("light", LIGHTS, light)]),
         camera=np.array([number_of("camera", CAMERAS, camera)]),
         shot=np.array([number_of("shot", SHOTS, shot)]),
+        wind=np.array([wind], dtype=np.float32),
     )
     return keep_apart(written)
 

@@ -27,10 +27,11 @@ HORIZON, ZENITH, HILL_FAR, HILL_NEAR, HILL_SHAPE = 22, 25, 28, 31, 34
 DISC, DISC_RGB, DISC_SIZE = 37, 40, 43
 LOW, HIGH, WAVES, WARP, CHECKER, LINES = 44, 47, 50, 62, 63, 64
 HAZE = 65
-NUM_FRAME = 66
+BLADES, WIND, GUST, RAIN, FALL = 66, 78, 79, 80, 82
+NUM_FRAME = 83
 # Columns of `parts`.
-AFFINE, PRIMITIVE, RGB, TONE, SHINE, STRIPES = 0, 12, 13, 16, 17, 18
-NUM_PART = 19
+AFFINE, PRIMITIVE, RGB, TONE, SHINE, STRIPES, DOTS = 0, 12, 13, 16, 17, 18, 19
+NUM_PART = 20
 # Columns of `groups`.
 BODY, SHADOW = 0, 4
 NUM_GROUP = 8
@@ -41,6 +42,10 @@ BLUR = 22.0
 """How fast a pattern fades when its period nears two pixels."""
 CHUNK_PIXELS = 400000
 """Pixels worked on at once; bounds memory and keeps a CPU's caches warm."""
+STREAK_GAP, STREAK_LAYERS = 1.7, 5
+"""Metres between the upright planes that rain falls in, and how many are seen."""
+STREAK_CELL, STREAK_FALL, STREAK_HALF, STREAK_SLANT = 0.22, 1.7, 0.007, 0.09
+"""Metres: columns of rain, drop to drop, half a streak's width; and its lean."""
 OFFSETS = {
     1: ((0.0, 0.0),),
     2: ((-0.25, -0.25), (0.25, 0.25)),
@@ -162,6 +167,10 @@ def _colour(
         shade = haze[:, at] + (shade - haze[:, at]) * clear
         colour[visit.rays] = torch.where(closer, shade, colour[visit.rays])
         nearest[visit.pixels] = torch.where(closer, distance, nearest[visit.pixels])
+    wet = (frame[:, RAIN : RAIN + 2] > 0).any(dim=1)
+    if wet.any():
+        streaks = _rain(frame[wet], rays[:, wet], nearest[wet], pixel[wet])
+        colour[:, wet] += (0.5 + 0.5 * haze[:, wet] - colour[:, wet]) * streaks
     return colour
 
 
@@ -270,6 +279,8 @@ def _shade(
     if part[:, STRIPES].any():
         band = (wave(1.5 * local[1]) * 5 + 0.5).clamp(0, 1)
         tone = tone * (1 - part[:, STRIPES, None, None] * band)
+    if part[:, DOTS].any():
+        tone = tone * (1 - part[:, DOTS, None, None] * _dots(local))
     colour = rgb * tone * (ambient * (0.95 + 0.2 * outward[1]) + sun * facing)
     if part[:, SHINE].any():
         mirrored = rays - 2 * (rays * outward).sum(0) * outward
@@ -280,7 +291,15 @@ def _shade(
     return colour
 
 
-def wave(turns: Plane) -> Plane:
+def _dots(local: Vectors) -> Plane:
+    """Three by three round dots on each side of a cube that the surface is projected on."""
+    # The side's own coordinate is 1, where its wave is lowest: the others alone matter.
+    side = local / local.abs().amax(0).clamp(min=1e-3)
+    waves = wave(1.5 * side + 0.25).sum(0)
+    return (4 * waves + 1.9).clamp(0, 1)
+
+
+def wave(turns: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Sine of an angle given in turns, by two parabolas; off by at most 0.001."""
     turns = turns - torch.floor(turns + 0.5)
     arc = turns * (8 - 16 * turns.abs())
@@ -305,14 +324,17 @@ def _ground(
     across = reach * pixel
     along = across / rays[1].clamp(max=-1e-4).abs()
     x, z = feet[0], feet[2]
-    bend = column(WARP) * wave(0.09 * x + column(WAVES + 2))
-    mix = torch.full_like(x, 0.5)
-    for i in range(3):
-        at = WAVES + 4 * i
+
+    def pattern(at: int, bend: Plane) -> Plane:
         kx, kz = column(at), column(at + 1)
         turns = (kx * ahead + kz * aside).abs() * along + (kx * aside - kz * ahead).abs() * across
         fade = torch.exp(-BLUR * turns * turns)
-        mix = mix + column(at + 3) * fade * wave(kx * x + kz * z + column(at + 2) + bend)
+        return column(at + 3) * fade * wave(kx * x + kz * z + column(at + 2) + bend)
+
+    bend = column(WARP) * wave(0.09 * x + column(WAVES + 2))
+    mix = torch.full_like(x, 0.5)
+    for i in range(3):
+        mix = mix + pattern(WAVES + 4 * i, bend)
     pitch = column(CHECKER)
     footprint = along / pitch.clamp(min=0.1)
     sharp = (1.0 / footprint.clamp(min=0.02)).clamp(max=8.0)
@@ -321,10 +343,60 @@ def _ground(
     mix = mix + 0.5 * fields * (pitch > 0)
     colour = _vector(frame, LOW) + (_vector(frame, HIGH) - _vector(frame, LOW)) * mix.clamp(0, 1)
     colour = colour + 0.45 * _lines(x, z, along, across, column(LINES))
+    if frame[:, WIND].any():
+        gust = column(GUST)
+        sway = 0.7 * wave(0.13 * x + 0.09 * z - gust) + 0.3 * wave(0.6 * x - 0.4 * z - 3 * gust)
+        sway = column(WIND) * sway
+        tone = 1 + 0.05 * sway
+        lean = bend + 0.4 * sway + 0.5 * wave(0.83 * x + 0.57 * z)
+        for i in range(3):
+            tone = tone + (column(WIND) > 0) * pattern(BLADES + 4 * i, lean)
+        colour = colour * tone
     light = _vector(frame, LIGHT)
     shine = _vector(frame, AMBIENT) + _vector(frame, SUN) * (0.3 + 0.7 * light[1]) * lit
     haze = _vector(frame, HORIZON)
     return haze + (colour * shine - haze) * torch.exp(-column(HAZE) * reach)
+
+
+def _rain(
+    frame: Float[Tensor, "f params"], rays: Vectors, nearest: Plane, pixel: Float[Tensor, "f 1 1"]
+) -> Plane:
+    """How much falling streaks hide of what is `nearest` metres away.
+
+    They fall in upright planes that stand still in the world; each comes in faintly and fades
+    before the camera goes through it, so that nothing pops.
+    """
+    eye, total = _vector(frame, EYE), torch.zeros_like(nearest)
+    fall = frame[:, FALL, None, None]
+    for across, through in ((0, 2), (2, 0)):
+        strength = frame[:, RAIN + across // 2, None, None]
+        if not strength.any():
+            continue
+        sense = torch.where(rays[through] < 0, -1.0, 1.0)
+        steep = rays[through].abs().clamp(min=0.05)
+        place = eye[through] * sense / STREAK_GAP
+        for layer in range(STREAK_LAYERS):
+            number = torch.floor(place) + (1 + layer)
+            off = number - place
+            shown = off.clamp(max=1.0) * (STREAK_LAYERS - off).clamp(max=1.0)
+            reach = off * STREAK_GAP / steep
+            y = eye[1] + reach * rays[1]
+            turns = (eye[across] + reach * rays[across] + STREAK_SLANT * y) / STREAK_CELL
+            column = torch.floor(turns)
+            lot = column * (0.1031 * column + 0.618) + 0.377 * number * sense
+            lot = lot - torch.floor(lot)
+            drop = (y + fall) / STREAK_FALL + lot
+            count = torch.floor(drop)
+            aside = 0.618 * count + 3.1 * lot
+            aside = 0.2 + 0.6 * (aside - torch.floor(aside))
+            blur = (0.8 * reach * pixel).clamp(min=STREAK_HALF)
+            # Within its column, so that nothing is cut off at the column's edge.
+            half = blur.clamp(max=0.2 * STREAK_CELL)
+            width = (1 - (turns - column - aside).abs() * STREAK_CELL / half).clamp(min=0)
+            length = (1 - (drop - count - 0.5).abs() / 0.22).clamp(min=0)
+            streak = strength * shown * width * length * torch.sqrt(STREAK_HALF / blur)
+            total = total + torch.where(reach < nearest, streak, 0.0)
+    return total.clamp(max=0.8)
 
 
 def _lines(

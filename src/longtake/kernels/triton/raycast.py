@@ -37,6 +37,12 @@ BODY, SHADOW = tl.constexpr(columns.BODY), tl.constexpr(columns.SHADOW)
 NUM_GROUP = tl.constexpr(columns.NUM_GROUP)
 FAR = tl.constexpr(solids.FAR)
 HAZE, BLUR = tl.constexpr(columns.HAZE), tl.constexpr(columns.BLUR)
+DOTS, BLADES = tl.constexpr(columns.DOTS), tl.constexpr(columns.BLADES)
+WIND, GUST = tl.constexpr(columns.WIND), tl.constexpr(columns.GUST)
+RAIN, FALL = tl.constexpr(columns.RAIN), tl.constexpr(columns.FALL)
+GAP, LAYERS = tl.constexpr(columns.STREAK_GAP), tl.constexpr(columns.STREAK_LAYERS)
+CELL, DROP = tl.constexpr(columns.STREAK_CELL), tl.constexpr(columns.STREAK_FALL)
+THIN, SLANT = tl.constexpr(columns.STREAK_HALF), tl.constexpr(columns.STREAK_SLANT)
 
 
 def raycast(
@@ -182,19 +188,35 @@ def _ground(p, x, z, dx, dy, dz, reach, lit, pixel):
         blur = along + 0.02
         cover = _clamp((0.09 - off) / blur + 0.5, 0.0, 1.0) * tl.minimum(0.18 / blur, 1.0)
         paint = 0.45 * cover * _clamp(_wave(0.3 * x) / (across + 0.02) * 0.5 + 0.5, 0.0, 1.0)
+    tone = x * 0.0 + 1.0
+    wind = tl.load(p + WIND)
+    if wind > 0:
+        gust = tl.load(p + GUST)
+        sway = 0.7 * _wave(0.13 * x + 0.09 * z - gust) + 0.3 * _wave(0.6 * x - 0.4 * z - 3 * gust)
+        tone += 0.05 * wind * sway
+        bend += 0.4 * wind * sway + 0.5 * _wave(0.83 * x + 0.57 * z)
+        for i in tl.static_range(3):
+            tone += _ground_wave(p + BLADES + 4 * i, x, z, ahead, aside, along, across, bend)
     shine = (0.3 + 0.7 * tl.load(p + LIGHT + 1)) * lit
     clear = tl.exp(reach * (0.0 - tl.load(p + HAZE)))
-    r = _ground_channel(p, mix, paint, shine, clear)
-    g = _ground_channel(p + 1, mix, paint, shine, clear)
-    b = _ground_channel(p + 2, mix, paint, shine, clear)
+    r = _ground_channel(p, mix, paint, tone, shine, clear)
+    g = _ground_channel(p + 1, mix, paint, tone, shine, clear)
+    b = _ground_channel(p + 2, mix, paint, tone, shine, clear)
     return r, g, b
 
 
 @triton.jit
-def _ground_channel(p, mix, paint, shine, clear):
+def _ground_channel(p, mix, paint, tone, shine, clear):
     haze = tl.load(p + HORIZON)
-    colour = _mix(tl.load(p + LOW), tl.load(p + HIGH), mix) + paint
+    colour = (_mix(tl.load(p + LOW), tl.load(p + HIGH), mix) + paint) * tone
     return _mix(haze, colour * (tl.load(p + AMBIENT) + tl.load(p + SUN) * shine), clear)
+
+
+@triton.jit
+def _dots(x, y, z):
+    scale = 1.5 / tl.maximum(tl.maximum(tl.maximum(tl.abs(x), tl.abs(y)), tl.abs(z)), 1e-3)
+    waves = _wave(scale * x + 0.25) + _wave(scale * y + 0.25) + _wave(scale * z + 0.25)
+    return _clamp(4 * waves + 1.9, 0.0, 1.0)
 
 
 @triton.jit
@@ -212,6 +234,9 @@ def _shade(p, part, t, ox, oy, oz, dx, dy, dz, nx, ny, nz, rx, ry, rz):
     stripes = tl.load(part + STRIPES)
     if stripes > 0:
         tone = tone * (1 - stripes * _clamp(_wave(1.5 * (oy + s * dy)) * 5 + 0.5, 0.0, 1.0))
+    dots = tl.load(part + DOTS)
+    if dots > 0:
+        tone = tone * (1 - dots * _dots(ox + s * dx, oy + s * dy, oz + s * dz))
     shine = tl.load(part + SHINE)
     glint = t * 0.0
     if shine > 0:
@@ -236,6 +261,38 @@ def _shade_channel(p, part, tone, above, facing, glint, clear):
     return _mix(
         tl.load(p + HORIZON), tl.load(part + RGB) * tone * light + glint * tl.load(p + SUN), clear
     )
+
+
+@triton.jit
+def _rain(p, beside, before, aside, ahead, dy, nearest, pixel):
+    """Streaks in the planes that a ray goes through by its part `ahead`."""
+    eye = tl.load(p + EYE + 1)
+    fall = tl.load(p + FALL)
+    sense = tl.where(ahead < 0, -1.0, 1.0)
+    steep = tl.maximum(tl.abs(ahead), 0.05)
+    place = before * sense / GAP
+    total = nearest * 0.0
+    for layer in tl.static_range(LAYERS):
+        number = tl.floor(place) + (1 + layer)
+        off = number - place
+        shown = tl.minimum(off, 1.0) * tl.minimum(off * -1.0 + LAYERS, 1.0)
+        reach = off * GAP / steep
+        y = eye + reach * dy
+        turns = (beside + reach * aside + SLANT * y) / CELL
+        column = tl.floor(turns)
+        lot = column * (0.1031 * column + 0.618) + 0.377 * number * sense
+        lot = lot - tl.floor(lot)
+        drop = (y + fall) / DROP + lot
+        count = tl.floor(drop)
+        middle = 0.618 * count + 3.1 * lot
+        middle = 0.2 + 0.6 * (middle - tl.floor(middle))
+        blur = tl.maximum(0.8 * reach * pixel, THIN)
+        half = tl.minimum(blur, 0.2 * CELL)
+        width = tl.maximum(1 - tl.abs(turns - column - middle) * CELL / half, 0.0)
+        length = tl.maximum(1 - tl.abs(drop - count - 0.5) / 0.22, 0.0)
+        streak = shown * width * length * tl.sqrt(1.0 / blur * THIN)
+        total += tl.where(reach < nearest, streak, 0.0)
+    return total
 
 
 @triton.jit
@@ -269,6 +326,8 @@ def _film(
     ux, uy, uz = _load3(p + UP)
     fx, fy, fz = _load3(p + FORWARD)
     lx, ly, lz = _load3(p + LIGHT)
+    rain_z = tl.load(p + RAIN)
+    rain_x = tl.load(p + RAIN + 1)
     # A rolled camera sees lower on one side than on the other.
     low_side = tl.minimum(left * ry, right * ry)
     high_side = tl.maximum(left * ry, right * ry)
@@ -345,6 +404,16 @@ def _film(
                     g = tl.where(closer, sg, g)
                     b = tl.where(closer, sb, b)
                     nearest = tl.where(closer, t, nearest)
+        if rain_z + rain_x > 0:
+            wet = at * 0.0
+            if rain_z > 0:
+                wet += rain_z * _rain(p, ex, ez, dx, dz, dy, nearest, pixel)
+            if rain_x > 0:
+                wet += rain_x * _rain(p, ez, ex, dz, dx, dy, nearest, pixel)
+            wet = tl.minimum(wet, 0.8)
+            r = _mix(r, 0.5 + 0.5 * tl.load(p + HORIZON), wet)
+            g = _mix(g, 0.5 + 0.5 * tl.load(p + HORIZON + 1), wet)
+            b = _mix(b, 0.5 + 0.5 * tl.load(p + HORIZON + 2), wet)
         red += _clamp(r, 0.0, 1.0)
         green += _clamp(g, 0.0, 1.0)
         blue += _clamp(b, 0.0, 1.0)
