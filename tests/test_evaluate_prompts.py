@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from longtake.errors import PromptError
-from longtake.evaluate.prompts import MAX_LINES, OWN, draw, read_prompts, scene_from, splits
+from longtake.evaluate.prompts import (
+    HELD_OUT_COUNTS,
+    MAX_LINES,
+    OWN,
+    draw,
+    read_prompts,
+    scene_from,
+    splits,
+)
 from longtake.evaluate.understand import fact_of, renumbered, understand
 from longtake.world import Fact, caption, sample_scenes
+from longtake.world.level import LEVELS, WHOLE
 from longtake.world.scene import Split
 
 
@@ -20,15 +29,34 @@ def lines(tmp_path, text):
     return path
 
 
+TOLD = [(level, style) for level in LEVELS for style in level.styles]
+
+
 @pytest.mark.parametrize("wording", ["train", "held_out", "any"])
 @pytest.mark.parametrize("split", list(Split.__args__))
-def test_a_caption_read_backwards_gives_exactly_its_facts(split, wording):
-    scenes = sample_scenes(400, np.random.default_rng(3), split)
+@pytest.mark.parametrize(("level", "style"), TOLD, ids=[f"{v.name}-{s}" for v, s in TOLD])
+def test_a_caption_read_backwards_gives_exactly_its_facts(level, style, split, wording):
+    scenes = sample_scenes(150, np.random.default_rng(3), split, level)
     for index in range(len(scenes)):
-        said = caption(scenes, index, random.Random(index), wording)
+        said = caption(scenes, index, random.Random(index), wording, style=style)
         understood = understand(said.text)
         assert set(understood.facts) == set(renumbered(said.facts)), said.text
         assert understood.unknown == ()
+
+
+def test_relative_times_are_understood_as_seconds():
+    facts = understand("a red ball leaps up once after 2 seconds, then spins").facts
+    assert facts[2:] == (
+        Fact(0, "motion", "jump"), Fact(0, "start_s", "2"), Fact(0, "change_s", "4"),
+        Fact(0, "then", "spin"),
+    )  # fmt: skip
+
+
+def test_the_ball_is_the_one_that_was_named_and_a_leader_is_nobody_new():
+    facts = understand("a red ball. The ball moves left. A blue car follows the red ball").facts
+    assert {fact.subject for fact in facts} == {0, 1}
+    assert Fact(0, "motion", "right_to_left") in facts
+    assert Fact(1, "motion", "follow") in facts
 
 
 def test_misspelt_words_are_understood():
@@ -47,11 +75,22 @@ def test_a_colour_after_a_person_is_the_persons():
     assert Fact(1, "colour", "blue") in facts
 
 
-def test_every_split_has_its_share_and_the_same_seed_draws_the_same():
-    asked = draw(2 * len(splits()), 5)
-    assert sorted(a.split for a in asked) == sorted([*splits(), *splits()])
-    assert [a.prompt for a in draw(2 * len(splits()), 5)] == [a.prompt for a in asked]
-    assert all(a.scene is not None for a in asked)
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_every_split_has_its_share_and_the_same_seed_draws_the_same(level):
+    names = splits(level)
+    asked = draw(2 * len(names), 5, level)
+    assert sorted(a.split for a in asked) == sorted([*names, *names])
+    assert [a.prompt for a in draw(2 * len(names), 5, level)] == [a.prompt for a in asked]
+    for one in asked:
+        count = names[one.split].count
+        assert one.scene is not None
+        assert count in (None, one.scene.num_subjects[0])
+
+
+def test_a_held_out_count_is_one_more_than_the_level_has():
+    assert splits()[HELD_OUT_COUNTS].count == 3
+    assert splits(WHOLE)["four_subjects"].count == 4
+    assert HELD_OUT_COUNTS not in splits(WHOLE)
 
 
 def test_a_file_may_have_blank_lines_a_byte_order_mark_and_repetitions(tmp_path):

@@ -2,28 +2,38 @@
 
 import json
 import math
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from longtake.evaluate.reader.films import look_at
-from longtake.evaluate.reader.network import HEADS, NAMES, Views
+from longtake.evaluate.reader.network import ALL_NAMES, HEADS, NEXT, ReaderNetwork, Views
 from longtake.evaluate.reader.read import Reader, load_reader
-from longtake.evaluate.scope import COLOURS, MOTIONS
+from longtake.evaluate.reader_clips import UNKNOWN, Samples, clips_of, collect, samples_of
+from longtake.evaluate.reader_scores import marks_of, mistakes, strange_films, text_of
+from longtake.evaluate.scope import CAMERAS, COLOURS, MOTIONS
 from longtake.evaluate.train_reader import (
     ReaderRecipe,
-    Samples,
     augmented,
     export,
-    marks,
-    mirrored,
-    samples_of,
+    mirrored_cameras,
+    mirrored_motions,
+    shares,
     train,
+    train_subject,
 )
-from longtake.world import render, sample_scenes
+from longtake.world import sample_scenes
+from longtake.world.level import WHOLE
 
-RECIPE = ReaderRecipe(passes=2, batch=4)
+CPU = torch.device("cpu")
+RECIPE = ReaderRecipe(steps=2, frame_batch=1, subject_batch=4)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return list(clips_of(sample_scenes(2, np.random.default_rng(4), level=WHOLE), None, CPU))
 
 
 def some_samples(count=8):
@@ -31,34 +41,50 @@ def some_samples(count=8):
     return Samples(
         views=Views(
             pictures=torch.randint(
-                0, 256, (count, 5, 40, 40, 3), dtype=torch.uint8, generator=generator
+                0, 256, (count, 5, 40, 40, 4), dtype=torch.uint8, generator=generator
             ),
-            ways=torch.rand(count, 5, 10, generator=generator),
+            ways=torch.rand(count, 5, 15, generator=generator),
         ),
         labels={name: torch.arange(count) % number for name, number in HEADS.items()},
     )
 
 
-def test_the_same_seed_gives_the_same_network_and_it_can_be_loaded(tmp_path):
-    networks = [train(RECIPE, some_samples()) for _ in range(2)]
+def test_the_same_seed_gives_the_same_network_and_it_can_be_loaded(clips, tmp_path):
+    networks = [train(RECIPE, clips) for _ in range(2)]
     for one, other in zip(*(n.state_dict().values() for n in networks), strict=True):
         assert torch.equal(one, other)
     export(networks[0], tmp_path)
     assert (tmp_path / "reader.safetensors").stat().st_size <= 2 * 2**20
+    (tmp_path / "reader.json").write_text(json.dumps({"names": ALL_NAMES}))
+    loaded = load_reader(tmp_path).network
+    for one, other in zip(
+        loaded.state_dict().values(), networks[0].state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
 
 
 def test_a_loss_that_is_no_number_stops_the_training():
     samples = some_samples()
     samples.views.ways[0] = math.nan
-    with pytest.raises(FloatingPointError, match="at step"):
-        train(ReaderRecipe(passes=8, batch=8), samples)
+    with pytest.raises(FloatingPointError, match="the reader's loss is"):
+        train_subject(
+            replace(RECIPE, steps=3, subject_batch=64), ReaderNetwork().subject, samples, 0
+        )
 
 
 def test_a_mirror_swaps_left_and_right_and_nothing_else():
-    numbers = mirrored(torch.device("cpu")).tolist()
+    numbers = mirrored_motions(CPU).tolist()
     for number, twin in enumerate(numbers):
+        if MOTIONS[number].name == "zigzag":
+            assert twin == -1
+            continue
         assert MOTIONS[twin].lateral == -MOTIONS[number].lateral
+        assert MOTIONS[twin].comes == -MOTIONS[number].comes
         assert numbers[twin] == number
+    cameras = mirrored_cameras(CPU).tolist()
+    for number, twin in enumerate(cameras):
+        assert cameras[twin] == number
+        assert CAMERAS[twin].roll_deg == -CAMERAS[number].roll_deg
 
 
 def test_augmented_samples_keep_what_a_mirror_keeps():
@@ -69,25 +95,57 @@ def test_augmented_samples_keep_what_a_mirror_keeps():
     assert torch.equal(after.views.ways[..., 0], before.views.ways[..., 0])
 
 
-def test_samples_are_what_is_true_of_the_subjects_that_are_found():
-    scenes = sample_scenes(1, np.random.default_rng(4))
-    film = look_at(render(scenes, frames=9, fps=4, height=128, width=224)[0], 4)
-    samples = samples_of(scenes, 0, film)
-    assert samples is not None
-    count = int(scenes.num_subjects[0])
-    assert sorted(samples.labels["kind"].tolist()) == sorted(scenes.kind[0, :count].tolist())
-    reading = Reader(None).read(film.fine, 4)
-    hits = marks(scenes, 0, reading)
-    assert hits["colour"] == [True] * count
-    assert hits["light"] == hits["camera"] == hits["count"] == [True]
-    assert hits["kind"] == [False] * count
-    assert {s.colour for s in reading.subjects} == {
-        COLOURS[c].name for c in scenes.colour[0, :count]
-    }
+def test_trainings_end_by_steps_or_by_time():
+    assert list(shares(4, 0.0)) == [0, 0.25, 0.5, 0.75]
+    done = list(shares(0, 0.02))
+    assert done == sorted(done)
+    assert done[-1] < 1
 
 
-def test_a_trained_network_is_read_back_with_its_names(tmp_path):
-    export(train(RECIPE, some_samples()), tmp_path)
+def test_clips_and_samples_are_what_is_true_of_the_scenes(clips):
+    for clip in clips:
+        scene, count = clip.scene, int(clip.scene.num_subjects[0])
+        shown = set(clip.cells.unique().tolist()) - {len(COLOURS)}
+        assert shown <= set(scene.colour[0, :count].tolist())
+        assert clip.camera.camera == CAMERAS[scene.camera[0]].name
+    samples = samples_of(ReaderNetwork(), clips)
+    kinds = [k for c in clips for k in c.scene.kind[0, : c.scene.num_subjects[0]].tolist()]
+    assert Counter(samples.labels["kind"].tolist()) <= Counter(kinds)
+    assert set(samples.labels["kind"].tolist())
+    for name, label in samples.labels.items():
+        assert ((label == UNKNOWN) | ((label >= 0) & (label < HEADS[name]))).all()
 
-    (tmp_path / "reader.json").write_text(json.dumps({"names": NAMES}))
-    assert load_reader(tmp_path).network is not None
+
+def test_second_motions_are_those_the_world_draws():
+    scenes = sample_scenes(500, np.random.default_rng(0), level=WHOLE)
+    drawn = scenes.then[np.isfinite(scenes.change_s)]
+    assert {MOTIONS[number] for number in np.unique(drawn)} == set(NEXT)
+
+
+def test_clips_are_collected_until_the_number_is_reached():
+    clips = collect(WHOLE, 1, 0.0, 3, None, CPU)
+    assert len(clips) == 1
+
+
+def test_what_rules_alone_tell_is_marked_and_what_is_not_read_is_wrong(clips):
+    reading = Reader(None).read(clips[0].film.fine, 4)
+    hits = marks_of(clips[0].scene, 0, reading)
+    assert hits["camera"] == hits["light"] == hits["rule:camera"] == [True]
+    assert not any(hits["kind"])
+    assert any(line.startswith("kind: ") for line in mistakes(clips[0].scene, 0, reading)) or (
+        not reading.subjects
+    )
+
+
+def test_strange_films_are_of_many_sorts_and_the_report_names_them():
+    films = strange_films(1)
+    assert {"noise", "flat", "photo"} <= set(films)
+    assert {one.dtype for some in films.values() for one in some} == {torch.uint8}
+    report = {
+        "accuracy": {"first": {"kind": [0.5, 2], "frames_off:start_s": [3.25, 4]}},
+        "explained_of_strange": {"noise": 0.0}, "mistakes": {"kind: cone as cube": 1},
+    }  # fmt: skip
+    text = text_of(report)
+    assert "50.0 % of 2" in text
+    assert "3.2 of 4" in text
+    assert "kind: cone as cube" in text

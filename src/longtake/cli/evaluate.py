@@ -43,6 +43,8 @@ class SuiteOptions:
     """Read this film against the prompt instead of making any."""
     films: WholeNumber | None = None
     """Films to make. Default: 16, or all of --prompts."""
+    level: str = "first"
+    """How much of the world the drawn prompts show: first, cast, action or whole."""
     seed: WholeNumber = 0
     """Which scenes and wordings are drawn, and which film of each prompt is made."""
     steps: WholeNumber = SampleConfig().steps
@@ -116,7 +118,9 @@ def _check(prompt: str | None, suite: SuiteOptions) -> None:
 
 def _asked(prompt: str | None, suite: SuiteOptions, show: Display) -> "list[Asked]":
     from longtake.evaluate.prompts import draw, one_of, read_prompts
+    from longtake.world.level import level_named
 
+    level = level_named(suite.level)
     if prompt is not None:
         asked = [one_of(read_prompt(prompt))]
     elif suite.prompts is not None:
@@ -125,7 +129,7 @@ def _asked(prompt: str | None, suite: SuiteOptions, show: Display) -> "list[Aske
             show.note(note)
         asked = asked[: suite.films]
     else:
-        return draw(suite.films or 16, suite.seed)
+        return draw(suite.films or 16, suite.seed, level)
     unknown = sorted({word for one in asked for word in one.unknown})
     if unknown:
         more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""

@@ -12,16 +12,21 @@ import numpy as np
 from longtake.config import MAX_PROMPT
 from longtake.errors import PromptError, SettingError
 from longtake.evaluate.metrics import stated_subjects
-from longtake.evaluate.understand import VALUES, fact_of, renumbered, understand
+from longtake.evaluate.understand import fact_of, renumbered, understand
 from longtake.world import Fact, Scenes, caption, sample_scenes
 from longtake.world.captions import Wording
-from longtake.world.scene import Split, Subject
+from longtake.world.level import FIRST, Level
+from longtake.world.scene import MAX_SUBJECTS, NEVER, Split, Subject
 from longtake.world.written import scene_of
 
 MAX_LINES = 10_000
 """Longest prompts file."""
 OWN = "file"
 """Name of the split of prompts from a file."""
+CROWDS = {3: "three_subjects", 4: "four_subjects"}
+"""Splits of scenes with many subjects."""
+HELD_OUT_COUNTS = "held_out_counts"
+"""Split of scenes with more subjects than training shows; scored apart from the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,32 +43,66 @@ class Asked:
     """Words that the world does not have."""
 
 
-def splits() -> dict[str, tuple[Split, Wording]]:
-    """Name, scenes and wordings of each split."""
-    found: dict[str, tuple[Split, Wording]] = {"seen": ("train", "train")}
-    found |= {name: (name, "train") for name in get_args(Split) if name != "train"}
-    return found | {"held_out_wordings": ("train", "held_out")}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What the films of one split show, and in which words they are asked for."""
+
+    scenes: Split = "train"
+    wording: Wording = "train"
+    count: int | None = None
+    """Subjects of each scene; None for as many as are drawn."""
 
 
-def draw(num: int, seed: int) -> list[Asked]:
+def splits(level: Level = FIRST) -> dict[str, Part]:
+    """What is asked for at a level, by name of the split.
+
+    One subject more than the level has is a held-out count; three and four that it has are
+    splits of their own. Captions name no speeds, so that none is held out.
+    """
+    found = {"seen": Part()}
+    found |= {name: Part(scenes=name) for name in get_args(Split) if name != "train"}
+    found["held_out_wordings"] = Part(wording="held_out")
+    for count, name in CROWDS.items():
+        if count <= level.most_subjects:
+            found[name] = Part(count=count)
+    if level.most_subjects < MAX_SUBJECTS:
+        found[HELD_OUT_COUNTS] = Part(count=level.most_subjects + 1)
+    return found
+
+
+def draw(num: int, seed: int, level: Level = FIRST) -> list[Asked]:
     """Films of every split in equal parts, in turn, so that the first few hold all splits.
 
     Args:
         num: Films in all.
         seed: Of scenes and wordings.
+        level: What can occur.
     """
-    kinds = list(splits().items())
-    each = -(-num // len(kinds))
+    parts = list(splits(level).items())
+    each = -(-num // len(parts))
     columns = [
-        [_worded(scenes, index, name, wording, seed) for index in range(each)]
-        for stream, (name, (split, wording)) in enumerate(kinds)
-        for scenes in [sample_scenes(each, np.random.default_rng([seed, stream]), split)]
+        [_worded(scenes, index, name, part.wording, seed, level) for index in range(each)]
+        for stream, (name, part) in enumerate(parts)
+        for scenes in [_scenes(each, np.random.default_rng([seed, stream]), part, level)]
     ]
     return [asked for row in zip(*columns, strict=True) for asked in row][:num]
 
 
-def _worded(scenes: Scenes, index: int, name: str, wording: Wording, seed: int) -> Asked:
-    said = caption(scenes, index, random.Random(f"{seed} {name} {index}"), wording)
+def _scenes(num: int, rng: np.random.Generator, part: Part, level: Level) -> Scenes:
+    if part.count is None:
+        return sample_scenes(num, rng, part.scenes, level)
+    wide = replace(level, most_subjects=max(part.count, level.most_subjects))
+    # At least 7 % of scenes have the most subjects.
+    pool = sample_scenes(40 * num + 200, rng, part.scenes, wide)
+    return pool.select(np.flatnonzero(pool.num_subjects == part.count)[:num])
+
+
+def _worded(
+    scenes: Scenes, index: int, name: str, wording: Wording, seed: int, level: Level
+) -> Asked:
+    rng = random.Random(f"{seed} {name} {index}")
+    style = "plain" if len(level.styles) == 1 else rng.choice(level.styles)
+    said = caption(scenes, index, rng, wording, style=style)
     return Asked(
         prompt=said.text, facts=renumbered(said.facts), split=name, scene=scenes.select(index)
     )
@@ -146,24 +185,28 @@ def _from_json(where: str, line: str) -> tuple[str, tuple[Fact, ...] | None]:
 
 def scene_from(facts: tuple[Fact, ...]) -> Scenes | None:
     """A scene in which the facts are true; None if they name nobody or cannot be shown."""
-    subjects = []
-    for stated in stated_subjects(facts).values():
-        if "kind" not in stated:
-            return None
-        subjects.append(
-            Subject(
-                kind=stated["kind"],
-                colour=stated.get("colour", ""),
-                size=stated.get("size", "medium"),
-                motion=stated.get("motion", "still"),
-                slot=stated.get("slot"),
-            )
+    stated = list(stated_subjects(facts).values())
+    if any("kind" not in attributes for attributes in stated):
+        return None
+    taken = {attributes.get("colour") for attributes in stated}
+    free = [colour for colour in reversed(FIRST.colours) if colour not in taken]
+    subjects = [
+        Subject(
+            kind=attributes["kind"],
+            colour=attributes.get("colour") or free.pop(),
+            size=attributes.get("size", "medium"),
+            motion=attributes.get("motion", "still"),
+            slot=attributes.get("slot"),
+            material=attributes.get("material", "matte"),
+            start_s=float(attributes.get("start_s", 0)),
+            then=attributes.get("then"),
+            change_s=float(attributes.get("change_s", NEVER)),
         )
-    free = [c for c in VALUES["colour"] if c not in {one.colour for one in subjects}]
-    subjects = [one if one.colour else replace(one, colour=free.pop()) for one in subjects]
+        for attributes in stated
+    ]
     place = {fact.attribute: fact.value for fact in facts if fact.subject is None}
     try:
-        return scene_of(subjects, **place)  # pyrefly: ignore - ground, light and camera
+        return scene_of(subjects, **place)  # pyrefly: ignore - ground, light, camera and shot
     except SettingError:
         return None
 

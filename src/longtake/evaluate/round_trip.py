@@ -24,25 +24,26 @@ def film_scenes(
     height: int = HEIGHT,
     width: int = WIDTH,
     fps: float = FPS,
+    at_once: int = 1,
 ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
-    """Film scenes one by one; None leaves the autoencoder out."""
-    for index in range(len(scenes)):
-        clip = render(
-            scenes.select(index),
+    """Film scenes, `at_once` in a batch; None leaves the autoencoder out."""
+    for first in range(0, len(scenes), at_once):
+        clips = render(
+            scenes.select(slice(first, first + at_once)),
             frames=frames,
             height=height,
             width=width,
             device=device,
             fps=fps,
         )
-        yield clip[0] if autoencoder is None else round_trip(autoencoder, clip[0])
+        yield from clips if autoencoder is None else round_trip(autoencoder, clips)
 
 
 @torch.no_grad()
 def round_trip(
-    autoencoder: Autoencoder, clip: UInt8[Tensor, "frames height width 3"]
-) -> UInt8[Tensor, "frames height width 3"]:
+    autoencoder: Autoencoder, clips: UInt8[Tensor, "b frames height width 3"]
+) -> UInt8[Tensor, "b frames height width 3"]:
     """Bytes to latents and back to bytes."""
-    latents = autoencoder.encode(clip[None].float() / 127.5 - 1)
+    latents = autoencoder.encode(clips.float() / 127.5 - 1)
     chunks = autoencoder.decode_stream(latents, DECODE_CHUNK)
-    return torch.cat([to_bytes(part[0]) for part in chunks])[: len(clip)]
+    return torch.cat([to_bytes(part) for part in chunks], dim=1)[:, : clips.shape[1]]

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from longtake.config import FPS, SampleConfig
 from longtake.evaluate.metrics import Expected, Marks, bootstrap, confusion, frechet, mark
-from longtake.evaluate.prompts import Asked
+from longtake.evaluate.prompts import HELD_OUT_COUNTS, Asked
 from longtake.evaluate.reader.read import Reader
 from longtake.evaluate.reader.readings import FilmReading
 from longtake.evaluate.round_trip import film_scenes
-from longtake.evaluate.scope import CAMERAS, MOTIONS
 from longtake.pipeline import Frames, Pipeline
 from longtake.world import sample_scenes
+from longtake.world.cast import MOTIONS
 from longtake.world.choreography import BOUNCE_S, CLIP_S, track
+from longtake.world.stage import CAMERAS
 
 COLUMNS = ("ceiling", "model", "floor")
 STRIP = 8
@@ -124,7 +125,8 @@ def table_of(columns: Mapping[str, Sequence[Marks]]) -> dict[str, dict[str, dict
 
 def scores(read: Sequence[Read]) -> dict[str, Any]:
     """Everything that is measured, ready for JSON."""
-    columns = marks_of(read)
+    usual = [r for r in read if r.asked.split != HELD_OUT_COUNTS] or read
+    columns = marks_of(usual)
     by_split = {}
     for split in dict.fromkeys(r.asked.split for r in read):
         rows = [r for r in read if r.asked.split == split]

@@ -1,67 +1,64 @@
 """Train the reader's network on renders after an autoencoder round trip, and score the reader.
 
-python -m longtake.evaluate.train_reader --out FOLDER [--minutes 3] [--device cuda]
+python -m longtake.evaluate.train_reader --out FOLDER [--level whole] [--minutes 3] [--device cuda]
 
-Clips are rendered until the minutes are used up; a few passes over them follow, then the score on
-scenes of another seed. `--no-round-trip --clips 40 --held-out 4` shows on a CPU that it runs.
+A part of the minutes films clips, another trains the part of the network that sees whole frames, a
+last one the part that sees single subjects; then the reader is scored on scenes of another seed.
+`--no-round-trip --clips 16 --steps 20 --held-out 2` shows on a CPU that it runs.
 """
 
 import argparse
 import json
 import logging
+import math
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int64
-from torch import Tensor
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from longtake.checkpoints import save_tensors
-from longtake.config import FPS
-from longtake.evaluate.reader.colours import EXPLAINED
-from longtake.evaluate.reader.films import RATE, Looked, look_at
-from longtake.evaluate.reader.network import HEADS, NAMES, SubjectReader, Views, views_of
-from longtake.evaluate.reader.parser import Placed, place_all, read_light
+from longtake.evaluate.reader.finder import NOBODY, SCENE_HEADS, Finder
+from longtake.evaluate.reader.network import ALL_NAMES, HEADS, NAMES, ReaderNetwork, Views
 from longtake.evaluate.reader.read import Reader, weights_path
-from longtake.evaluate.reader.readings import FilmReading, SubjectReading
-from longtake.evaluate.reader.segments import find_tracks
-from longtake.evaluate.round_trip import film_scenes
-from longtake.evaluate.scope import CAMERAS, COLOURS, GROUNDS, LIGHTS, MOTIONS
+from longtake.evaluate.reader_clips import UNKNOWN, Clip, Samples, collect, samples_of, stacked
+from longtake.evaluate.reader_scores import score, text_of
+from longtake.evaluate.scope import CAMERAS, MOTIONS
 from longtake.pipeline import device_of, load
 from longtake.storage import atomic_write
-from longtake.vae import Autoencoder
-from longtake.world import Scenes, sample_scenes
-from longtake.world.choreography import CLIP_S
-from longtake.world.scene import SLOTS
+from longtake.world.level import LEVELS, WHOLE, level_named
 
 logger = logging.getLogger("longtake.train")
-HELD_OUT_SEED = 424_242
-"""Scenes of this seed are only scored."""
-HELD_OUT_PAIRS = 0.25
-"""Share of clips with pairs that no film model is trained on; the reader must know them all."""
-_CLIPS = 8
+_SHARES = (0.4, 0.25, 0.35)
+"""Of the minutes, for clips, whole frames and subjects."""
 _SMOOTHING = 0.02
 _NOISE = 3.0
-_SIDEWAYS = (2, 6)
+_SIDEWAYS = (2, 6, 12)
 """Features of a way that change sign in a mirror."""
+_NOBODY_WEIGHT = 0.25
+_SAY_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderRecipe:
     """How the network is trained."""
 
+    level: str = WHOLE.name
+    """The widest level of the clips."""
     clips: int = 0
-    """Clips to render; 0 for as many as fit the minutes."""
+    """Clips to film; 0 for as many as fit the minutes."""
     minutes: float = 3.0
-    """Time to render in, if no number of clips is given."""
-    passes: int = 40
-    """Times that every subject is seen."""
-    batch: int = 128
+    """Time for clips and training."""
+    steps: int = 0
+    """Steps of each part; 0 for as many as fit the minutes."""
+    frame_batch: int = 12
+    """Clips of a step on whole frames."""
+    subject_batch: int = 128
     """Subjects of a step."""
     learning_rate: float = 2e-3
     """AdamW's peak learning rate."""
@@ -70,262 +67,300 @@ class ReaderRecipe:
     round_trip: bool = True
     """Whether clips go through the autoencoder, as every film does that is read."""
     held_out: int = 200
-    """Clips that are only scored."""
+    """Clips of each level that are only scored."""
     seed: int = 0
     """Seed of weights, clips and order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """Subjects with what is true of them."""
-
-    views: Views
-    labels: dict[str, Int64[Tensor, " b"]]
-
-    def pick(self, rows: Int64[Tensor, " n"]) -> "Samples":
-        """Some of them."""
-        return Samples(
-            views=Views(pictures=self.views.pictures[rows], ways=self.views.ways[rows]),
-            labels={name: label[rows] for name, label in self.labels.items()},
-        )
-
-
 def main() -> None:
     """Train, score and write `reader.safetensors` and `reader.json`."""
+    recipe, given = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = device_of(given.device)
+    autoencoder = load(given.model, device=given.device).autoencoder
+    given.out.mkdir(parents=True, exist_ok=True)
+    level, minute = level_named(recipe.level), 60 * recipe.minutes
+    clips = collect(
+        level, recipe.clips, _SHARES[0] * minute, recipe.seed,
+        autoencoder if recipe.round_trip else None, device,
+    )  # fmt: skip
+    network = train(recipe, clips)
+    export(network, given.out)
+    started = time.monotonic()
+    report = score(level, recipe.held_out, Reader(network), autoencoder, device)
+    report["scoring_s"] = round(time.monotonic() - started, 1)
+    report["recipe"] = asdict(recipe) | {"clips": len(clips)}
+    with atomic_write(given.out / "reader.json") as temp:
+        temp.write_text(json.dumps({"names": ALL_NAMES, **report}, indent=1) + "\n", "utf-8")
+    logger.info("%s", text_of(report))
+
+
+def _arguments() -> tuple[ReaderRecipe, argparse.Namespace]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="previz", help="whose autoencoder blurs the clips")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--level", choices=[level.name for level in LEVELS], default=WHOLE.name)
     parser.add_argument("--clips", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--passes", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--held-out", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-round-trip", dest="round_trip", action="store_false")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe = ReaderRecipe(
-        clips=given.clips, minutes=given.minutes, passes=given.passes,
+        level=given.level, clips=given.clips, minutes=given.minutes, steps=given.steps,
         held_out=given.held_out, seed=given.seed, round_trip=given.round_trip,
     )  # fmt: skip
-    device = device_of(given.device)
-    autoencoder = load(given.model, device=given.device).autoencoder
-    given.out.mkdir(parents=True, exist_ok=True)
-    network = train(recipe, collect(recipe, autoencoder, device))
-    export(network, given.out)
-    report = score(recipe, Reader(network), autoencoder, device)
-    text = json.dumps({"names": NAMES, **report}, indent=1) + "\n"
-    with atomic_write(given.out / "reader.json") as temp:
-        temp.write_text(text, "utf-8")
-    logger.info("%s", text)
+    return recipe, given
 
 
-def export(network: SubjectReader, folder: Path) -> None:
+def export(network: ReaderNetwork, folder: Path) -> None:
     """Write the weights in bf16, as they ship."""
     tensors = {k: v.detach().to(torch.bfloat16).cpu() for k, v in network.state_dict().items()}
     save_tensors(weights_path(folder), tensors)
 
 
-def scenes_of(num: int, seed: tuple[int, ...]) -> Scenes:
-    """Scenes of which a share shows held-out pairs, all mixed."""
-    rng = np.random.default_rng(seed)
-    if rng.random() < HELD_OUT_PAIRS:
-        return sample_scenes(num, rng, "held_out_pairs")
-    return sample_scenes(num, rng)
-
-
-def collect(recipe: ReaderRecipe, autoencoder: Autoencoder, device: torch.device) -> Samples:
-    """Render, round-trip and parse clips until time or number is reached."""
-    parts: list[Samples] = []
-    clips, end = 0, time.monotonic() + 60 * recipe.minutes
-    while clips < recipe.clips or (not recipe.clips and time.monotonic() < end):
-        scenes = scenes_of(_CLIPS, (recipe.seed, clips))
-        for index, film in enumerate(_films(recipe, scenes, autoencoder, device)):
-            found = samples_of(scenes, index, film)
-            parts += [found] if found else []
-        clips += _CLIPS
-    samples = Samples(
-        views=Views(
-            pictures=torch.cat([part.views.pictures for part in parts]),
-            ways=torch.cat([part.views.ways for part in parts]),
-        ),
-        labels={name: torch.cat([part.labels[name] for part in parts]) for name in HEADS},
-    )
-    logger.info("reader: %d subjects of %d clips", len(samples.views.ways), clips)
-    return samples
-
-
-def _films(
-    recipe: ReaderRecipe, scenes: Scenes, autoencoder: Autoencoder, device: torch.device
-) -> Iterator[Looked]:
-    if recipe.round_trip:
-        for film in film_scenes(scenes, autoencoder, device):
-            yield look_at(film, FPS)
-        return
-    # Without the autoencoder the frames between are not needed.
-    sparse = int(CLIP_S * RATE) + 1
-    for film in film_scenes(scenes, None, device, frames=sparse, fps=RATE):
-        yield look_at(film, RATE)
-
-
-def samples_of(scenes: Scenes, index: int, film: Looked) -> Samples | None:
-    """The subjects that the parser finds in a clip and that are there; None if there are none."""
-    label, distance = read_light(film.frames)[1].look_up(film.frames)
-    coloured = (label < len(COLOURS)) & (distance < EXPLAINED)
-    tracks = find_tracks(torch.where(coloured, label, -1))
-    backward = int(scenes.scene_jitter[index, 0] >= 0.5)
-    number = int(scenes.camera[index]) + len(CAMERAS) * backward
-    pairs = matched(scenes, index, place_all(tracks, number, film))
-    if not pairs:
-        return None
-    rows = [row for row, _ in pairs]
-    device = film.frames.device
-    tables = {"kind": scenes.kind, "size": scenes.size, "motion": scenes.motion}
-    return Samples(
-        views=views_of(film.fine, [placed for _, placed in pairs]),
-        labels={name: torch.from_numpy(tables[name][index][rows]).to(device) for name in HEADS},
-    )
-
-
-def matched(scenes: Scenes, index: int, placed: tuple[Placed, ...]) -> list[tuple[int, Placed]]:
-    """Subjects of a scene with their tracks; those whose colour is not unique are left out."""
-    colours = scenes.colour[index, : scenes.num_subjects[index]].tolist()
-    found = Counter(one.track.colour for one in placed)
-    return [
-        (colours.index(one.track.colour), one)
-        for one in placed
-        if colours.count(one.track.colour) == found[one.track.colour] == 1
-    ]
-
-
-def train(recipe: ReaderRecipe, samples: Samples) -> SubjectReader:
-    """Fit the network.
+def train(recipe: ReaderRecipe, clips: list[Clip]) -> ReaderNetwork:
+    """Fit both parts of the network, one after the other.
 
     Raises:
         FloatingPointError: a loss that is no finite number.
     """
     torch.manual_seed(recipe.seed)
-    device = samples.views.ways.device
-    network = SubjectReader().to(device)
-    count = len(samples.views.ways)
-    batch = min(recipe.batch, count)
-    steps = max(recipe.passes * count // batch, 1)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    curve = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=0.1
-    )
+    network = ReaderNetwork().to(clips[0].cells.device)
+    train_finder(recipe, network.finder, clips)
+    network.eval()
+    started = time.monotonic()
+    samples = samples_of(network, clips)
+    train_subject(recipe, network.subject, samples, time.monotonic() - started)
+    # As it ships, so that it is scored as it ships.
+    return network.to(torch.bfloat16).float().eval().requires_grad_(False)
+
+
+def train_finder(recipe: ReaderRecipe, finder: Finder, clips: list[Clip]) -> None:
+    """Fit the part that sees whole frames."""
+    device = clips[0].cells.device
+    labels = torch.tensor([clip.labels() for clip in clips], device=device)
+    fits = torch.tensor([clip.camera.fit() for clip in clips], device=device)
     generator = torch.Generator(device).manual_seed(recipe.seed)
-    for step in range(steps):
-        rows = torch.randint(count, (batch,), generator=generator, device=device)
+    weight = torch.ones(NOBODY + 1, device=device)
+    weight[NOBODY] = _NOBODY_WEIGHT
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(clips), (recipe.frame_batch,), generator=generator, device=device)
+        batch = _mirrored_frames([clips[n] for n in rows.tolist()], labels[rows], fits[rows],
+                                 generator)  # fmt: skip
+        frames = blurred_and_noisy(batch.frames, generator)
+        with _autocast(device):
+            found = finder(frames)
+            told = [finder.tell(found, batch.fits), finder.tell(found, None)]
+        cells = found.cells.flatten(0, 1).float()
+        losses = [F.cross_entropy(cells, batch.cells.flatten(0, 1), weight)]
+        for logits in told:
+            losses += [
+                0.2 * F.cross_entropy(logits[name].float(), batch.labels[:, n],
+                                      label_smoothing=_SMOOTHING)
+                for n, name in enumerate(SCENE_HEADS)
+            ]  # fmt: skip
+        return torch.stack(losses).sum()
+
+    _fit(recipe, finder, loss, _SHARES[1] * 60 * recipe.minutes)
+
+
+def train_subject(
+    recipe: ReaderRecipe, subject: nn.Module, samples: Samples, spent_s: float
+) -> None:
+    """Fit the part that sees single subjects.
+
+    Args:
+        recipe: How.
+        subject: The part.
+        samples: Subjects with what is true of them.
+        spent_s: Time that finding them took.
+    """
+    device = samples.views.ways.device
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    count = len(samples.views.ways)
+
+    def loss() -> Tensor:
+        shape = (min(recipe.subject_batch, count),)
+        rows = torch.randint(count, shape, generator=generator, device=device)
         part = augmented(samples.pick(rows), generator)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = network(part.views)
-        losses = [
-            F.cross_entropy(logits[name].float(), part.labels[name], label_smoothing=_SMOOTHING)
-            for name in HEADS
-        ]
-        loss = torch.stack(losses).sum()
-        if not torch.isfinite(loss):
-            msg = f"the reader's loss is {loss.item()} at step {step}"
+        with _autocast(device):
+            logits = subject(part.views)
+        losses = []
+        for name in HEADS:
+            known = part.labels[name] != UNKNOWN
+            total = F.cross_entropy(
+                logits[name].float(), part.labels[name], reduction="sum",
+                label_smoothing=_SMOOTHING, ignore_index=UNKNOWN,
+            )  # fmt: skip
+            losses.append(total / known.sum().clamp(min=1))
+        return torch.stack(losses).sum()
+
+    _fit(recipe, subject, loss, max(_SHARES[2] * 60 * recipe.minutes - spent_s, 1.0))
+
+
+def _fit(
+    recipe: ReaderRecipe, part: nn.Module, loss_of: Callable[[], Tensor], seconds: float
+) -> None:
+    optimiser = torch.optim.AdamW(
+        part.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    name = type(part).__name__
+    for step, done in enumerate(shares(recipe.steps, seconds)):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * _warmth(done)
+        loss = loss_of()
+        said = step % _SAY_EVERY == 0
+        if (said or recipe.steps) and not torch.isfinite(loss):
+            msg = f"the reader's loss is {loss.item()} at step {step} of {name}"
             raise FloatingPointError(msg)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         optimiser.step()
-        curve.step()
-        if step % 100 == 0 or step == steps - 1:
-            logger.info("reader: step %d of %d, loss %.4f", step, steps, loss.item())
-    return network.eval().requires_grad_(False)
+        if said:
+            logger.info(
+                "reader: %s, step %d, %.0f %%, loss %.4f", name, step, 100 * done, loss.item()
+            )
+    if not all(bool(torch.isfinite(p).all()) for p in part.parameters()):
+        msg = f"the reader's loss is no number: the weights of {name} are lost"
+        raise FloatingPointError(msg)
+
+
+def shares(steps: int, seconds: float) -> Iterator[float]:
+    """How much of a training is done at each step: by steps or, if they are 0, by time."""
+    if steps:
+        yield from (step / steps for step in range(steps))
+        return
+    started = time.monotonic()
+    while (done := (time.monotonic() - started) / seconds) < 1:
+        yield done
+
+
+def _warmth(done: float) -> float:
+    """Share of the peak learning rate: a short rise, then half a cosine."""
+    return min((done + 1e-3) / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Whole clips with what is true of them."""
+
+    frames: Tensor
+    cells: Tensor
+    labels: Int64[Tensor, "b heads"]
+    fits: Float[Tensor, "b fit"]
+
+
+def _mirrored_frames(
+    clips: list[Clip],
+    labels: Int64[Tensor, "b heads"],
+    fits: Float[Tensor, "b fit"],
+    generator: torch.Generator,
+) -> _Batch:
+    """A batch of which about half the clips are seen in a mirror."""
+    device = labels.device
+    flip = torch.rand(len(clips), generator=generator, device=device) < 0.5
+    frames, cells = stacked(clips), torch.stack([clip.cells for clip in clips]).long()
+    frames = torch.where(flip[:, None, None, None, None], frames.flip(3), frames)
+    cells = torch.where(flip[:, None, None, None], cells.flip(3), cells)
+    twins = mirrored_cameras(device)
+    camera = list(SCENE_HEADS).index("camera")
+    other = labels.clone()
+    other[:, camera] = twins[labels[:, camera]]
+    by_shot = rearrange(fits[:, :-1], "b (shots moves) -> b shots moves", moves=len(twins))
+    swapped = torch.cat([by_shot[:, :, twins].flatten(1), fits[:, -1:]], dim=1)
+    return _Batch(
+        frames=frames,
+        cells=cells,
+        labels=torch.where(flip[:, None], other, labels),
+        fits=torch.where(flip[:, None], swapped, fits),
+    )
+
+
+def blurred_and_noisy(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Blurred, brightened and with noise, by chance; bytes of any channels, the last axis."""
+    device, count = pictures.device, len(pictures)
+    pixels = pictures.float()
+    soft = F.avg_pool3d(pixels.flatten(0, 1), (3, 3, 1), 1, (1, 1, 0), count_include_pad=False)
+    chance = torch.rand(count, generator=generator, device=device) < 0.3
+    pixels = torch.where(chance[:, None, None, None, None], soft.view_as(pixels), pixels)
+    shape = (count, 1, 1, 1, pictures.shape[-1])
+    gain = 1 + 0.04 * torch.randn(shape, generator=generator, device=device)
+    noise = torch.randn(pixels.shape, generator=generator, device=device)
+    return (pixels * gain + _NOISE * noise).clamp(0, 255).to(torch.uint8)
 
 
 def augmented(samples: Samples, generator: torch.Generator) -> Samples:
     """Mirrored, blurred, brightened and with noise, by chance."""
     pictures, ways = samples.views.pictures, samples.views.ways.clone()
     device, count = ways.device, len(ways)
-
-    def chance(share: float) -> Tensor:
-        return torch.rand(count, generator=generator, device=device) < share
-
-    flip = chance(0.5)
+    twins = mirrored_motions(device)[samples.labels["motion"]]
+    flip = (torch.rand(count, generator=generator, device=device) < 0.5) & (twins >= 0)
     ways[..., _SIDEWAYS] *= torch.where(flip, -1.0, 1.0)[:, None, None]
-    labels = dict(samples.labels)
-    labels["motion"] = torch.where(flip, mirrored(device)[labels["motion"]], labels["motion"])
-    pixels = torch.where(flip[:, None, None, None, None], pictures.flip(3), pictures).float()
-    blurred = F.avg_pool3d(pixels, (3, 3, 1), 1, (1, 1, 0), count_include_pad=False)
-    pixels = torch.where(chance(0.3)[:, None, None, None, None], blurred, pixels)
-    shape = (count, 1, 1, 1, 3)
-    gain = 1 + 0.04 * torch.randn(shape, generator=generator, device=device)
-    noise = torch.randn(pixels.shape, generator=generator, device=device)
-    pixels = (pixels * gain + _NOISE * noise).clamp(0, 255).to(torch.uint8)
+    labels, slot = dict(samples.labels), samples.labels["slot"]
+    labels["motion"] = torch.where(flip, twins, labels["motion"])
+    other = torch.where(slot == UNKNOWN, UNKNOWN, len(NAMES["slot"]) - 1 - slot)
+    labels["slot"] = torch.where(flip, other, slot)
+    pixels = torch.where(flip[:, None, None, None, None], pictures.flip(3), pictures)
+    pixels = shifted(recoloured(pixels, generator), generator)
+    pixels = torch.cat([blurred_and_noisy(pixels[..., :3], generator), pixels[..., 3:]], dim=-1)
     ways[..., 2:] += 0.02 * torch.randn(ways[..., 2:].shape, generator=generator, device=device)
     return Samples(views=Views(pictures=pixels, ways=ways), labels=labels)
 
 
-def mirrored(device: torch.device) -> Int64[Tensor, " motions"]:
-    """Number of the motion that each one is in a mirror."""
-    rows = [{**asdict(motion), "name": ""} for motion in MOTIONS]
-    twins = [{**row, "lateral": -row["lateral"]} for row in rows]
-    numbers = [rows.index(twin) if twin in rows else n for n, twin in enumerate(twins)]
+def recoloured(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the subjects with red, green and blue exchanged: what a thing is no colour tells."""
+    device, count = pictures.device, len(pictures)
+    order = torch.rand(count, 3, generator=generator, device=device).argsort(dim=1)
+    usual = torch.arange(3, device=device).expand(count, 3)
+    keep = torch.rand(count, 1, generator=generator, device=device) < 0.5
+    order = torch.cat([torch.where(keep, usual, order), torch.full_like(order[:, :1], 3)], dim=1)
+    return pictures.gather(-1, order[:, None, None, None].expand(*pictures.shape))
+
+
+def shifted(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures moved and scaled a little, alike in all frames of a subject."""
+    device, count, frames = pictures.device, *pictures.shape[:2]
+    some = torch.rand(count, 3, generator=generator, device=device) - 0.5
+    theta = torch.zeros(count, 2, 3, device=device)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 + 0.2 * some[:, 0]
+    theta[:, :, 2] = 0.16 * some[:, 1:]
+    theta = theta.repeat_interleave(frames, dim=0)
+    planes = rearrange(pictures, "b f h w c -> (b f) c h w").float()
+    grid = F.affine_grid(theta, list(planes.shape), align_corners=False)
+    moved = F.grid_sample(planes, grid, align_corners=False).round().to(torch.uint8)
+    return rearrange(moved, "(b f) c h w -> b f h w c", f=frames)
+
+
+def mirrored_motions(device: torch.device) -> Int64[Tensor, " motions"]:
+    """Number of the motion that each one is in a mirror; -1 for none of the world."""
+    return _twins([asdict(motion) for motion in MOTIONS], ("lateral", "comes", "goes"), device)
+
+
+def mirrored_cameras(device: torch.device) -> Int64[Tensor, " cameras"]:
+    """Number of the camera move that each one is in a mirror; an orbit goes either way."""
+    return _twins([asdict(camera) for camera in CAMERAS], ("pan_deg", "truck", "roll_deg"), device)
+
+
+def _twins(
+    rows: Sequence[Mapping[str, object]], turned: tuple[str, ...], device: torch.device
+) -> Tensor:
+    plain = [{name: value for name, value in row.items() if name != "name"} for row in rows]
+    twins = [{name: _turned(value, name in turned) for name, value in row.items()} for row in plain]
+    numbers = [plain.index(twin) if twin in plain else -1 for twin in twins]
     return torch.tensor(numbers, device=device)
 
 
-def score(
-    recipe: ReaderRecipe, reader: Reader, autoencoder: Autoencoder, device: torch.device
-) -> dict[str, object]:
-    """How often the whole reader is right on held-out scenes after the round trip.
-
-    Attributes of subjects are counted over the subjects that are there; one that is not found
-    is wrong in all of them.
-    """
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for number in range(0, recipe.held_out, _CLIPS):
-        scenes = scenes_of(min(_CLIPS, recipe.held_out - number), (HELD_OUT_SEED, number))
-        for index, film in enumerate(film_scenes(scenes, autoencoder, device)):
-            for name, hit in marks(scenes, index, reader.read(film, FPS)).items():
-                right[name] += sum(hit)
-                total[name] += len(hit)
-    return {
-        "clips": recipe.held_out,
-        "accuracy": {name: round(right[name] / total[name], 4) for name in sorted(total)},
-        "counted": dict(sorted(total.items())),
-    }
-
-
-def marks(scenes: Scenes, index: int, reading: FilmReading) -> dict[str, list[bool]]:
-    """Which answers about a clip are right."""
-    count = int(scenes.num_subjects[index])
-    rows = range(count)
-    seen = {subject.colour: subject for subject in reading.subjects}
-    hit: dict[str, list[bool]] = {
-        "explained": [reading.explained],
-        "light": [reading.light == LIGHTS[scenes.light[index]].name],
-        "ground": [reading.ground == GROUNDS[scenes.ground[index]].name],
-        "camera": [reading.camera == CAMERAS[scenes.camera[index]].name],
-        "count": [len(reading.subjects) == count],
-        "colour": [COLOURS[scenes.colour[index, row]].name in seen for row in rows],
-    }
-    tables = {"kind": scenes.kind, "size": scenes.size, "motion": scenes.motion}
-    for name, table in tables.items():
-        hit[name] = [
-            _value(seen.get(COLOURS[scenes.colour[index, row]].name), name)
-            == NAMES[name][table[index, row]]
-            for row in rows
-        ]
-    hit["slot"] = [
-        _value(seen.get(COLOURS[scenes.colour[index, row]].name), "slot")
-        == SLOTS[scenes.slot[index, row]]
-        for row in rows
-        # Where a thing that crosses the frame stands depends on when one looks.
-        if not MOTIONS[scenes.motion[index, row]].lateral
-    ]
-    return hit
-
-
-def _value(subject: SubjectReading | None, attribute: str) -> str | None:
-    return None if subject is None else subject.value(attribute)
+def _turned(value: object, turn: bool) -> object:
+    return -value if turn and isinstance(value, float) else value
 
 
 if __name__ == "__main__":

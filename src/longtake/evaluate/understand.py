@@ -1,29 +1,42 @@
 """From a prompt back to the facts it states: the captions read backwards, phrase by phrase."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args
 
-from longtake.evaluate.scope import CAMERAS, COLOURS, GROUNDS, KINDS, LIGHTS, MOTIONS, SIZES
 from longtake.world.captions import Attribute, Fact, phrases, vocabulary, words_of
+from longtake.world.cast import COLOURS, KINDS, MATERIALS, MOTIONS, SIZES
+from longtake.world.level import WHOLE
 from longtake.world.scene import SLOTS
-from longtake.world.wording import KIND_WORDS
+from longtake.world.stage import CAMERAS, GROUNDS, LIGHTS, SHOTS
+from longtake.world.timing import resolve
+from longtake.world.wording import KIND_WORDS, PARAGRAPH
 
+LATEST_S = 60
+"""Latest second that a prompt can name."""
+_SECONDS = tuple(str(second) for second in range(LATEST_S + 1))
 VALUES: Mapping[str, tuple[str, ...]] = {
     "kind": tuple(entry.name for entry in KINDS),
     "colour": tuple(entry.name for entry in COLOURS),
     "size": tuple(entry.name for entry in SIZES),
-    "motion": tuple(entry.name for entry in MOTIONS),
+    "material": tuple(entry.name for entry in MATERIALS),
+    "motion": WHOLE.motions,
+    "start_s": _SECONDS,
+    "then": WHOLE.motions,
+    "change_s": _SECONDS,
     "slot": SLOTS,
     "ground": tuple(entry.name for entry in GROUNDS),
     "light": tuple(entry.name for entry in LIGHTS),
     "camera": tuple(entry.name for entry in CAMERAS),
+    "shot": tuple(entry.name for entry in SHOTS),
 }
 """What each attribute can be."""
-OF_SCENE = ("ground", "light", "camera")
+OF_SCENE = ("ground", "light", "camera", "shot")
 """Attributes that belong to no subject."""
+_LOOKS = ("colour", "material")
 
 Meaning = tuple[Attribute, str]
 Words = tuple[str, ...]
@@ -43,7 +56,7 @@ def understand(text: str) -> Understood:
     """Read a prompt; what means nothing in the world is left out and named."""
     known = _known_words()
     unknown, words = [], []
-    for word in words_of(text):
+    for word in words_of(resolve(text)):
         # Between closing and opening marks nothing is lost: no phrase spans a sentence.
         right = word if word in known else _repaired(word)
         if right is None:
@@ -66,7 +79,8 @@ def renumbered(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 
 @cache
 def _known_words() -> frozenset[str]:
-    return frozenset(vocabulary())
+    said = (phrase for second in _SECONDS for phrase in phrases("start_s", second))
+    return frozenset(vocabulary(WHOLE)) | {word for phrase in said for word in words_of(phrase)}
 
 
 def _repaired(word: str) -> str | None:
@@ -81,15 +95,23 @@ def _repaired(word: str) -> str | None:
 def _meanings() -> tuple[dict[Words, tuple[Meaning, ...]], int]:
     """Every phrase as words, with what it can mean; and the longest one's length."""
     found: dict[Words, dict[Meaning, None]] = {}
-    nouns = ["it", *(f"the {noun}" for family in KIND_WORDS.values() for noun in family.train)]
+    words = [noun for family in KIND_WORDS.values() for noun in family.train]
+    leaders = [f"{colour} {noun}" for colour in VALUES["colour"] for noun in words]
+    nouns = ["it", *(f"the {noun}" for noun in words), *(f"the {one}" for one in leaders)]
     for attribute in get_args(Attribute):
-        for value in VALUES.get(attribute, ()):
+        for value in VALUES[attribute]:
             for phrase in phrases(attribute, value):
-                said = nouns if "{it}" in phrase else ("",)
+                said = nouns if "{it}" in phrase else leaders if "{leader}" in phrase else ("",)
                 for noun in said:
-                    words = tuple(words_of(phrase.replace("{it}", noun)))
-                    found.setdefault(words, {})[attribute, value] = None
+                    told = phrase.replace("{it}", noun).replace("{leader}", noun)
+                    # A motion is one, whether it comes first or second.
+                    meant: Attribute = "motion" if attribute == "then" else attribute
+                    found.setdefault(tuple(words_of(told)), {})[meant, value] = None
     meanings = {words: tuple(kept) for words, kept in found.items() if words}
+    # What a paragraph is padded with says nothing.
+    for phrase in itertools.chain.from_iterable(family.train for family in PARAGRAPH):
+        if "{" not in phrase:
+            meanings[tuple(words_of(phrase))] = ()
     return meanings, max(map(len, meanings))
 
 
@@ -98,30 +120,51 @@ class _Listener:
     """Facts so far, and whom the next words are about."""
 
     facts: list[Fact] = field(default_factory=list)
-    subjects: int = 0
+    who: list[str] = field(default_factory=list)
+    """Kind of each subject."""
+    about: int = -1
+    """Number of the subject that the next words are about."""
     pending: dict[Attribute, str] = field(default_factory=dict)
+    wearing: bool = False
+    """Whether the next colour is that of a person's clothes."""
+    changing: bool = False
+    """Whether the next motion is the subject's second."""
     following: list[tuple[int, tuple[Meaning, ...]]] = field(default_factory=list)
     """Clauses that say the camera goes along, and where they stand among the facts."""
 
     def hear(self, meaning: Meaning, before: str) -> None:
+        """Take in a phrase; `before` is the word that leads to it."""
         attribute, value = meaning
+        self.wearing = self.wearing or (before == "in" and bool(self.who))
         if attribute in OF_SCENE:
             self.facts.append(Fact(None, attribute, value))
         elif attribute == "kind":
-            self.subjects += 1
-            self._state("kind", value)
-            for name, kept in self.pending.items():
-                self._state(name, kept)
-            self.pending = {}
-        elif attribute == "colour" and not (before == "in" and self.subjects):
-            self.pending["colour"] = value
-        elif attribute == "size" or not self.subjects:
+            self._meet(value, known=before == "the")
+        elif not self.who or attribute == "size" or (attribute in _LOOKS and not self.wearing):
             self.pending[attribute] = value
         else:
-            self._state(attribute, value)
+            second = attribute == "motion" and self.changing
+            self._state("then" if second else attribute, value)
+            self.changing = attribute == "change_s"
+        if attribute != "material":
+            self.wearing = False
+
+    def _meet(self, kind: str, *, known: bool) -> None:
+        """Somebody new, or the last one of that kind once more."""
+        alike = [n for n, other in enumerate(self.who) if other == kind]
+        self.changing = False
+        if known and alike:
+            self.about = alike[-1]
+            return
+        self.who.append(kind)
+        self.about = len(self.who) - 1
+        self._state("kind", kind)
+        for name, kept in self.pending.items():
+            self._state(name, kept)
+        self.pending = {}
 
     def _state(self, attribute: Attribute, value: str) -> None:
-        self.facts.append(Fact(self.subjects - 1, attribute, value))
+        self.facts.append(Fact(self.about, attribute, value))
 
     def settle(self) -> tuple[Fact, ...]:
         """Facts once all is heard; a camera that goes along goes where the subject goes."""
@@ -142,19 +185,21 @@ class _Listener:
 
 def _facts(words: list[str]) -> tuple[Fact, ...]:
     meanings, longest = _meanings()
-    listener, at = _Listener(), 0
+    listener, at, before = _Listener(), 0, ""
     while at < len(words):
         for length in range(min(longest, len(words) - at), 0, -1):
             meant = meanings.get(tuple(words[at : at + length]))
             if meant is None:
                 continue
             if len(meant) == 1:
-                listener.hear(meant[0], words[at - 1] if at else "")
-            else:
+                listener.hear(meant[0], before)
+            elif meant:
                 listener.following.append((len(listener.facts), meant))
+            before = ""
             at += length
             break
         else:
+            before = words[at]
             at += 1
     return listener.settle()
 

@@ -52,12 +52,13 @@ def render_ids(
     start_s: float | np.ndarray = 0.0,
     fps: float = FPS,
     only: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> Int8[Tensor, "b frames height width"]:
-    """Which subject each pixel shows, -1 for none; on the CPU.
+    """Which subject each pixel shows, -1 for none.
 
     With `only`, the other subjects are taken away; set dressing stays.
     """
-    times = frame_times(len(scenes), frames, fps, start_s, torch.device("cpu"))
+    times = frame_times(len(scenes), frames, fps, start_s, torch.device(device))
     scene = build(scenes, times)
     count = scenes.kind.shape[1]
     parts = scene.parts

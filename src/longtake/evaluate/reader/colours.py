@@ -19,8 +19,6 @@ from longtake.world.stage import Ground, Light
 
 BITS = 5
 """Bits of each channel that the table looks at."""
-HAZE = 0.022
-"""Haze per metre of ground, as the renderer has it; half as much for solids."""
 EXPLAINED = 16.0
 """Largest Lab distance at which a pixel still counts as one of the world's colours."""
 
@@ -35,6 +33,12 @@ _UPWARD = (-0.6, 0.2, 0.9)
 _SOLID_METRES = (5.0, 9.0, 14.0)
 _GROUND_METRES = (3.0, 6.0, 10.0, 16.0, 30.0, 60.0, 120.0)
 _MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SHADES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
+"""How much darker a subject's own colour can be painted, in stripes and under roofs."""
+_BRIGHT = (1.0, 0.85)
+"""Shades that most of a subject has; darker ones would make white gray and orange brown."""
+_ROWS = 2048
+"""Bins compared at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +49,24 @@ class Table:
     """Number of a subject's colour; then one number for each ground, then sky, then neutral."""
     distance: Float[Tensor, " bins"]
     """Distance to it in Lab."""
+    colour: Int64[Tensor, " bins"]
+    """Nearest of the subjects' colours alone, little shaded."""
 
     def look_up(
         self, frames: UInt8[Tensor, "*shape 3"]
     ) -> tuple[Int64[Tensor, "*shape"], Float[Tensor, "*shape"]]:
         """Label and distance of every pixel."""
-        coarse = (frames.long() >> (8 - BITS)).unbind(-1)
-        index = (coarse[0] << 2 * BITS) + (coarse[1] << BITS) + coarse[2]
+        index = _bin(frames)
         return self.label.to(frames.device)[index], self.distance.to(frames.device)[index]
+
+    def nearest_colour(self, frames: UInt8[Tensor, "*shape 3"]) -> Int64[Tensor, "*shape"]:
+        """The subjects' colour that every pixel is nearest to."""
+        return self.colour.to(frames.device)[_bin(frames)]
+
+
+def _bin(frames: UInt8[Tensor, "*shape 3"]) -> Int64[Tensor, "*shape"]:
+    red, green, blue = (frames.long() >> (8 - BITS)).unbind(-1)
+    return (red << 2 * BITS) + (green << BITS) + blue
 
 
 def ground_label(number: int) -> int:
@@ -84,17 +98,24 @@ def tables() -> tuple[Table, ...]:
 
 def _table(light: Light, bins: Float[Tensor, "bins 3"]) -> Table:
     samples, labels = zip(*_samples(light), strict=True)
-    paints = to_lab(torch.tensor(samples).clamp(0, 1))
-    distance, nearest = torch.cdist(bins, paints).min(dim=1)
-    return Table(label=torch.tensor(labels)[nearest], distance=distance)
+    paints, number = to_lab(torch.tensor(samples).clamp(0, 1)), torch.tensor(labels)
+    distance, nearest = _nearest(bins, paints)
+    bright, colours = zip(*_colours(light, _BRIGHT), strict=True)
+    _, bare = _nearest(bins, to_lab(torch.tensor(bright).clamp(0, 1)))
+    return Table(label=number[nearest], distance=distance, colour=torch.tensor(colours)[bare])
+
+
+def _nearest(
+    bins: Float[Tensor, "bins 3"], paints: Float[Tensor, "paints 3"]
+) -> tuple[Float[Tensor, " bins"], Int64[Tensor, " bins"]]:
+    found = [torch.cdist(some, paints).min(dim=1) for some in bins.split(_ROWS)]
+    distance, nearest = (torch.cat(column) for column in zip(*found, strict=True))
+    return distance, nearest
 
 
 def _samples(light: Light) -> Iterator[tuple[Vector, int]]:
     """Everything that can be seen under a light."""
-    shades = _own_shades()
-    for number, colour in enumerate(COLOURS):
-        for shade in shades:
-            yield from _lit(_scaled(colour.rgb, shade), light, number)
+    yield from _colours(light, _SHADES)
     for rgb in _fixed_paints():
         yield from _lit(rgb, light, NEUTRAL)
     for number in range(len(GROUNDS)):
@@ -102,10 +123,10 @@ def _samples(light: Light) -> Iterator[tuple[Vector, int]]:
     yield from _skies(light)
 
 
-def _own_shades() -> tuple[float, ...]:
-    """How much darker a subject's own colour can be painted."""
-    paints = [part.paint for kind in KINDS for part in kind.parts if part.paint.rgb is None]
-    return tuple(sorted({p.shade for p in paints} | {p.shade * (1 - p.tone) for p in paints}))
+def _colours(light: Light, shades: tuple[float, ...]) -> Iterator[tuple[Vector, int]]:
+    for number, colour in enumerate(COLOURS):
+        for shade in shades:
+            yield from _lit(_scaled(colour.rgb, shade), light, number)
 
 
 def _fixed_paints() -> tuple[Vector, ...]:
@@ -119,7 +140,7 @@ def _lit(rgb: Vector, light: Light, label: int) -> Iterator[tuple[Vector, int]]:
             a * (0.95 + 0.2 * up) + s * sun for a, s in zip(light.ambient, light.sun, strict=True)
         ]
         lit = _times(rgb, (glow[0], glow[1], glow[2]))
-        yield _hazed(lit, light, 0.5 * HAZE * metres), label
+        yield _hazed(lit, light, 0.5 * light.haze * metres), label
 
 
 def _grounds(number: int, light: Light) -> Iterator[tuple[Vector, int]]:
@@ -131,7 +152,7 @@ def _grounds(number: int, light: Light) -> Iterator[tuple[Vector, int]]:
         rgb = (rgb[0] + line, rgb[1] + line, rgb[2] + line)
         shine = [a + s * facing * lit for a, s in zip(light.ambient, light.sun, strict=True)]
         lit_rgb = _times(rgb, (shine[0], shine[1], shine[2]))
-        yield _hazed(lit_rgb, light, HAZE * metres), ground_label(number)
+        yield _hazed(lit_rgb, light, light.haze * metres), ground_label(number)
 
 
 def _skies(light: Light) -> Iterator[tuple[Vector, int]]:
@@ -177,7 +198,7 @@ def plain_ground(light: int) -> Float[Tensor, "grounds tones 3"]:
             _hazed(
                 _times(_times(rgb, sky.ground_tint), (shine[0], shine[1], shine[2])),
                 sky,
-                HAZE * _NEARBY,
+                sky.haze * _NEARBY,
             )
             for rgb in _tones(ground)
         ]

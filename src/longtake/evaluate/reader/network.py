@@ -1,4 +1,4 @@
-"""The small network: a subject's pictures and its way over the ground to kind, size and motion."""
+"""The small network: whole frames to cells of subjects, and each subject's pictures to the rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,61 +9,78 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from longtake.evaluate.reader.finder import SCENE_NAMES, Finder, Moment
 from longtake.evaluate.reader.parser import Placed
-from longtake.evaluate.scope import KINDS, MOTIONS, SIZES
+from longtake.evaluate.scope import COLOURS, KINDS, MATERIALS, MOTIONS, SIZES
+from longtake.world.scene import SLOTS
 
 SIDE = 40
 """Pixels of a picture of a subject, along both sides."""
-MARGIN = 1.7
-"""How much wider than the coloured piece the picture is; head and wheels have other colours."""
-NUM_FEATURES = 10
-HEADS = {"kind": len(KINDS), "size": len(SIZES), "motion": len(MOTIONS)}
-"""What is told of a subject, and how many answers there are."""
+MARGIN = 1.35
+"""How much wider than the subject its picture is."""
+NUM_FEATURES = 15
+MOST_FRAMES = 21
+TICK_S = 0.25
+"""Seconds of a step of the answers about time."""
+NEXT = tuple(m for m in MOTIONS if m.stays and m.size_from == 1.0)
+"""Motions that can take over from another."""
 NAMES = {
     "kind": tuple(entry.name for entry in KINDS),
     "size": tuple(entry.name for entry in SIZES),
+    "material": tuple(entry.name for entry in MATERIALS),
     "motion": tuple(entry.name for entry in MOTIONS),
+    "then": ("", *(entry.name for entry in NEXT)),
+    "slot": SLOTS,
+    "start_s": tuple(str(TICK_S * n) for n in range(18)),
+    "change_s": tuple(str(TICK_S * n) for n in range(18)),
 }
+"""What each answer about a subject stands for; no second motion is ``, and changes at 0."""
+HEADS = {name: len(values) for name, values in NAMES.items()}
+"""What is told of a subject, and how many answers there are."""
+ALL_NAMES = {**NAMES, **SCENE_NAMES, "colour": tuple(entry.name for entry in COLOURS)}
+"""What a network must know to be one of this world."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
     """What the network is shown of subjects."""
 
-    pictures: UInt8[Tensor, "b frames side side 3"]
+    pictures: UInt8[Tensor, "b frames side side 4"]
+    """Red, green, blue, and where the subject is."""
     ways: Float[Tensor, "b frames features"]
 
 
 class SubjectReader(nn.Module):
     """Convolutions over each picture, then over time; one answer for each of `HEADS`."""
 
-    def __init__(self, width: int = 160) -> None:
+    def __init__(self, width: int = 128) -> None:
         """Build the network with fresh weights."""
         super().__init__()
         self.picture = nn.Sequential(
-            _down(3, 24), _down(24, 48), _same(48), _down(48, 72), _same(72), nn.Flatten(1)
+            _down(4, 24), _down(24, 48), _same(48), _down(48, 64), _same(64), nn.Flatten(1)
         )
-        self.embed = nn.Linear(72 * (SIDE // 8) ** 2, 96)
+        self.embed = nn.Linear(64 * (SIDE // 8) ** 2, 96)
         self.way = nn.Linear(NUM_FEATURES, 64)
         self.join = nn.Conv1d(96 + 64, width, 1)
-        self.time = nn.ModuleList(_Moment(width) for _ in range(3))
+        self.when = nn.Parameter(0.1 * torch.randn(MOST_FRAMES, width))
+        self.time = nn.ModuleList(Moment(width) for _ in range(3))
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * width, count) for name, count in HEADS.items()}
         )
 
     def features(self, views: Views) -> Float[Tensor, "b features2"]:
         """What the answers are made from; `reader-FD` is measured on it."""
-        b = len(views.pictures)
+        b, frames = views.ways.shape[:2]
         pixels = rearrange(views.pictures, "b f h w c -> (b f) c h w").float() / 127.5 - 1
         looks = rearrange(self.embed(self.picture(pixels)), "(b f) d -> b f d", b=b)
         x = torch.cat([looks, self.way(views.ways)], dim=-1)
         x = self.join(rearrange(x, "b f d -> b d f"))
+        x = x + self.when[:frames].T
         for moment in self.time:
             x = moment(x)
         seen = views.ways[:, None, :, 0]
         mean = (x * seen).sum(-1) / seen.sum(-1).clamp(min=1)
-        most = (x - 1e3 * (1 - seen)).amax(-1).clamp(min=-10)
-        return torch.cat([mean, most], dim=1)
+        return torch.cat([mean, x.amax(-1)], dim=1)
 
     def forward(self, views: Views) -> dict[str, Float[Tensor, "b _"]]:
         """Logits of each head."""
@@ -71,17 +88,14 @@ class SubjectReader(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-class _Moment(nn.Module):
-    """A residual convolution over time."""
+class ReaderNetwork(nn.Module):
+    """Both parts, as they ship."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
+        """Build the network with fresh weights."""
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.first = nn.Conv1d(width, width, 5, padding=2)
-        self.second = nn.Conv1d(width, width, 1)
-
-    def forward(self, x: Float[Tensor, "b d frames"]) -> Float[Tensor, "b d frames"]:
-        return x + self.second(F.silu(self.first(self.norm(x))))
+        self.finder = Finder()
+        self.subject = SubjectReader()
 
 
 def _down(before: int, after: int) -> nn.Sequential:
@@ -98,32 +112,37 @@ def views_of(frames: UInt8[Tensor, "frames height width 3"], subjects: Sequence[
     """Pictures and ways of subjects of one film; at least one subject."""
     return Views(
         pictures=torch.stack([_pictures(frames, subject) for subject in subjects]),
-        ways=torch.stack([_way(subject) for subject in subjects]),
+        ways=torch.stack([_way(subject, subjects) for subject in subjects]),
     )
 
 
 def _pictures(
     frames: UInt8[Tensor, "frames height width 3"], subject: Placed
-) -> UInt8[Tensor, "frames side side 3"]:
+) -> UInt8[Tensor, "frames side side 4"]:
     """A square about the subject, scaled to one size."""
     _, height, width, _ = frames.shape
     left, top, right, bottom = subject.track.box.unbind(-1)
     tall, wide = (bottom - top) * height, (right - left) * width
     # One scale for the whole film would lose a subject that recedes; the way tells the size.
-    half = MARGIN / 2 * torch.maximum(tall, wide).clamp(min=4)
+    half = MARGIN / 2 * torch.maximum(tall, wide).clamp(min=8)
     steps = (torch.arange(SIDE, device=frames.device) + 0.5) / SIDE * 2 - 1
     x = ((left + right) / 2)[:, None] * 2 - 1 + steps * (2 * half / width)[:, None]
     y = ((top + bottom) / 2)[:, None] * 2 - 1 + steps * (2 * half / height)[:, None]
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
     planes = rearrange(frames, "f h w c -> f c h w").float()
     cut = F.grid_sample(planes, grid, align_corners=False, padding_mode="zeros")
+    mask = 255 * rearrange(subject.track.mask, "f h w -> f 1 h w").float()
+    cut = torch.cat([cut, F.grid_sample(mask, grid, align_corners=False)], dim=1)
     return rearrange(cut.round().to(torch.uint8), "f c h w -> f h w c")
 
 
-def _way(subject: Placed) -> Float[Tensor, "frames features"]:
+def _way(subject: Placed, subjects: Sequence[Placed]) -> Float[Tensor, "frames features"]:
     """Where it is and how large it seems, frame by frame, in numbers of about one."""
     track = subject.track
     left, top, right, bottom = track.box.unbind(-1)
+    others = [other for other in subjects if other is not subject]
+    other = others[0] if len(others) == 1 else subject
+    time = torch.arange(len(track.seen), device=left.device) / (MOST_FRAMES - 1)
     return torch.stack(
         [
             track.seen.float(),
@@ -136,6 +155,11 @@ def _way(subject: Placed) -> Float[Tensor, "frames features"]:
             (subject.z / 5).clamp(-3, 3),
             subject.tall.clamp(min=1e-2).log().clamp(-2, 3),
             subject.wide.clamp(min=1e-2).log().clamp(-2, 3),
+            time,
+            torch.full_like(time, float(len(others) == 1)),
+            ((other.x - subject.x) / 3).clamp(-3, 3),
+            ((other.z - subject.z) / 5).clamp(-3, 3),
+            other.track.seen.float(),
         ],
         dim=-1,
     )

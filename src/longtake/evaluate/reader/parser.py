@@ -18,22 +18,24 @@ from longtake.evaluate.reader.colours import (
     tables,
     to_lab,
 )
-from longtake.evaluate.reader.films import RATE, Looked
-from longtake.evaluate.reader.segments import Track, find_tracks
-from longtake.evaluate.scope import COLOURS, GROUNDS, LIGHTS
-from longtake.world.choreography import TAN_HALF
+from longtake.evaluate.reader.films import RATE, Looked, to_height
+from longtake.evaluate.reader.segments import Track, find_tracks, vivid_map
+from longtake.evaluate.scope import COLOURS, GROUNDS, LIGHTS, VIVID
+from longtake.world.camera import CameraPath
 
 LIMIT_PIXELS = 0.05
 """Share of pixels without a colour of the world from which a film cannot be explained."""
 LIMIT_CAMERA = 0.45
 """Share of the cap that a move may leave unexplained."""
 SKY_ABOVE = 0.4
-"""Least share of sky at the top of the first frame, subjects counted as sky."""
+"""Least share of sky at the top of the frame that shows most, subjects counted as sky."""
 _TOP, _BOTTOM = 0.15, 0.75
 _LOW = 0.65
 """Below this share of the height there is ground in every shot of the world."""
 _CAMERA_EVERY = RATE // 2
-_FARTHEST = 30.0
+_CAMERA_HEIGHT = 64
+"""Rows of the pictures that camera moves are told from."""
+_FARTHEST = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,9 @@ class Parsed:
     light: str
     ground: str
     camera: CameraReading
-    subjects: tuple[Placed, ...]
+    tracks: tuple[Track, ...]
+    colours: tuple[str, ...]
+    """Of each track, the colour by paint alone."""
     unexplained: float
     """Share of pixels that have no colour of the world under this light."""
     in_place: bool
@@ -72,46 +76,85 @@ class Parsed:
         return self.in_place and self.unexplained <= LIMIT_PIXELS and matches
 
 
-def parse(film: Looked) -> Parsed:
-    """Read a film by fixed rules."""
+def parse(film: Looked, colours: Int64[Tensor, "frames height width"] | None = None) -> Parsed:
+    """Read a film by fixed rules.
+
+    Args:
+        film: What is read.
+        colours: Number of a subject's colour at each cell, or -1; None to go by vivid colours.
+    """
     frames = film.frames
     light, table = read_light(frames)
     label, distance = table.look_up(frames)
     known = distance < EXPLAINED
     coloured = (label < len(COLOURS)) & known
-    tracks = find_tracks(torch.where(coloured, label, -1))
-    background = ~_grown(coloured)
-    every = slice(None, None, _CAMERA_EVERY)
-    camera = read_camera(frames[every].float() / 255, background[every], film.times_s[every])
+    if colours is None:
+        coloured &= label < VIVID
+        colours = vivid_map(torch.where(coloured, label, -1))
+    tracks = find_tracks(colours)
+    camera = camera_of(film, colours)
+    background = ~_grown(_spread(colours >= 0, frames.shape[1:3]))
     return Parsed(
         light=LIGHTS[light].name,
         ground=GROUNDS[read_ground(frames, background, light)].name,
         camera=camera,
-        subjects=place_all(tracks, camera.number, film),
-        in_place=_in_place(label),
+        tracks=tracks,
+        colours=tuple(_main_colour(track, table.nearest_colour(frames)) for track in tracks),
         unexplained=round(float((~known).float().mean()), 4),
+        in_place=_in_place(label),
     )
+
+
+def camera_of(film: Looked, colours: Int64[Tensor, "frames height width"]) -> CameraReading:
+    """The camera move that explains what is behind the subjects."""
+    every = slice(None, None, _CAMERA_EVERY)
+    small = to_height(film.frames[every], _CAMERA_HEIGHT)
+    size = (small.shape[1], small.shape[2])
+    background = ~_grown(_spread(colours[every] >= 0, size))
+    return read_camera(small.float() / 255, background, film.times_s[every])
 
 
 def place_all(tracks: tuple[Track, ...], number: int, film: Looked) -> tuple[Placed, ...]:
     """Put tracks on the ground, seen by a candidate of the camera table."""
-    path = paths(film.times_s)
-    device = film.frames.device
-    axes = torch.stack([path.right[number], path.up[number], path.forward[number]], dim=1)
+    path = _one(paths(tuple(film.times_s.tolist())), number, film.frames.device)
     aspect = film.frames.shape[2] / film.frames.shape[1]
-    return tuple(
-        _place(track, path.eye[number].to(device), axes.to(device), aspect) for track in tracks
+    return tuple(_place(track, path, aspect) for track in tracks)
+
+
+def _one(path: CameraPath, number: int, device: torch.device) -> CameraPath:
+    """The path of one candidate, in a batch of one."""
+    row = slice(number, number + 1)
+    return CameraPath(
+        eye=path.eye[row].to(device),
+        right=path.right[row].to(device),
+        up=path.up[row].to(device),
+        forward=path.forward[row].to(device),
+        tan_half=path.tan_half[row].to(device),
     )
+
+
+def _spread(
+    mask: Bool[Tensor, "frames _ _"], size: tuple[int, int] | torch.Size
+) -> Bool[Tensor, "frames height width"]:
+    """A mask of cells as one of pixels."""
+    return F.interpolate(mask[:, None].float(), size=tuple(size), mode="nearest")[:, 0] > 0
+
+
+def _main_colour(track: Track, colour: Int64[Tensor, "frames height width"]) -> str:
+    """The colour that most of a subject's pixels are nearest to, by paint alone."""
+    inside = colour[_spread(track.mask, colour.shape[1:3])]
+    return COLOURS[int(torch.bincount(inside, minlength=len(COLOURS)).argmax())].name
 
 
 def _in_place(label: Int64[Tensor, "frames height width"]) -> bool:
     rows = label.shape[1]
-    top, bottom = label[0, : int(_TOP * rows)], label[:, int(_BOTTOM * rows) :]
+    top, bottom = label[:, : int(_TOP * rows)], label[:, int(_BOTTOM * rows) :]
     upright = _share_of_sky(top) + _share_of_ground(bottom)
     upside_down = _share_of_sky(bottom) + _share_of_ground(top)
-    above = float(((top == SKY) | (top < len(COLOURS))).float().mean())
+    # A camera that looks down shows no sky, but none does so all the time.
+    above = ((top == SKY) | (top < len(COLOURS))).float().mean(dim=(1, 2)).amax()
     # Snow at sunset has colours of the sky, so that only the two ways up can be compared.
-    return above >= SKY_ABOVE and upright > upside_down
+    return float(above) >= SKY_ABOVE and upright > upside_down
 
 
 def _share_of_sky(label: Int64[Tensor, "*any"]) -> float:
@@ -159,12 +202,12 @@ def _grown(mask: Bool[Tensor, "frames height width"]) -> Bool[Tensor, "frames he
     return F.max_pool2d(mask.float()[:, None], 5, 1, 2)[:, 0] > 0
 
 
-def _place(
-    track: Track, eye: Float[Tensor, "frames 3"], axes: Float[Tensor, "frames 3 3"], aspect: float
-) -> Placed:
+def _place(track: Track, path: CameraPath, aspect: float) -> Placed:
     left, top, right, bottom = track.box.unbind(-1)
-    u = ((left + right) - 1) * TAN_HALF * aspect
-    v = (1 - 2 * bottom) * TAN_HALF
+    [eye], [tan_half] = path.eye, path.tan_half
+    u = ((left + right) - 1) * tan_half * aspect
+    v = (1 - 2 * bottom) * tan_half
+    axes = torch.stack([path.right[0], path.up[0], path.forward[0]], dim=1)
     rays = einsum(torch.stack([u, v, torch.ones_like(u)], dim=-1), axes, "f i, f i j -> f j")
     reach = (eye[:, 1] / (-rays[:, 1]).clamp(min=1e-3)).clamp(max=_FARTHEST)
     foot = eye + rays * rearrange(reach, "f -> f 1")
@@ -173,7 +216,7 @@ def _place(
         track=track,
         x=foot[:, 0],
         z=foot[:, 2],
-        tall=(bottom - top) * 2 * TAN_HALF * reach,
-        wide=(right - left) * 2 * TAN_HALF * aspect * reach,
+        tall=(bottom - top) * 2 * tan_half * reach,
+        wide=(right - left) * 2 * tan_half * aspect * reach,
         whole=track.seen & inside,
     )

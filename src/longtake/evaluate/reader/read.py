@@ -3,20 +3,30 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from longtake.checkpoints import load_tensors, read_json
 from longtake.errors import ModelError
 from longtake.evaluate.reader.films import HEIGHT, Looked, look_at, to_height
-from longtake.evaluate.reader.network import HEADS, NAMES, SubjectReader, views_of
-from longtake.evaluate.reader.parser import Parsed, Placed, parse
-from longtake.evaluate.reader.readings import Detail, FilmReading, SubjectReading
-from longtake.evaluate.scope import COLOURS, MOTIONS
+from longtake.evaluate.reader.finder import SCENE_NAMES, Found
+from longtake.evaluate.reader.network import (
+    ALL_NAMES,
+    HEADS,
+    NAMES,
+    TICK_S,
+    ReaderNetwork,
+    views_of,
+)
+from longtake.evaluate.reader.parser import Parsed, Placed, parse, place_all
+from longtake.evaluate.reader.readings import ByRule, Detail, FilmReading, SubjectReading
+from longtake.evaluate.reader.segments import find_tracks
+from longtake.evaluate.scope import CAMERAS, COLOURS, MOTIONS, SHOTS
 from longtake.world import sample_scenes
 from longtake.world.choreography import track
 from longtake.world.scene import SLOTS
@@ -24,8 +34,15 @@ from longtake.world.scene import SLOTS
 FOLDER = Path(__file__).parents[2] / "weights" / "reader"
 """Where the shipped network lies."""
 TRAIN = "python -m longtake.evaluate.train_reader --out FOLDER"
+_TIMES = ("start_s", "change_s")
+_AT_ONCE = 27
+"""Frames of a film that the network sees at once."""
 _SURE = 0.34
 """Probability below which an answer counts as none."""
+
+
+Answer = dict[str, Any]
+"""What the network says of a subject, by the names of `HEADS`."""
 
 
 def weights_path(folder: Path) -> Path:
@@ -34,9 +51,9 @@ def weights_path(folder: Path) -> Path:
 
 
 class Reader:
-    """Reads films; without a network it tells nothing of kinds, sizes and motions."""
+    """Reads films; without a network it tells only what rules alone can."""
 
-    def __init__(self, network: SubjectReader | None) -> None:
+    def __init__(self, network: ReaderNetwork | None) -> None:
         """Take a ready network."""
         self.network = network
 
@@ -45,7 +62,7 @@ class Reader:
         """Where the network runs; films are read there."""
         if self.network is None:
             return torch.device("cpu")
-        return self.network.join.weight.device
+        return self.network.subject.join.weight.device
 
     @torch.no_grad()
     def read(self, film: UInt8[Tensor, "frames height width 3"], fps: float) -> FilmReading:
@@ -55,43 +72,108 @@ class Reader:
             MediaError: a film that is too short, too small or of an impossible shape.
         """
         looked = look_at(film, fps)
-        parsed = parse(looked)
-        answers, features = self._ask(looked, parsed)
+        found = None if self.network is None else self.network.finder(looked.frames[None])
+        parsed = parse(looked, None if found is None else found.colours()[0])
+        scene = self._scene(found, parsed)
+        number = _candidate(parsed, scene["camera"], scene["shot"])
+        placed = place_all(parsed.tracks, number, looked)
+        answers, features = self._ask(looked, placed)
         if not parsed.explained:
             answers = [dict.fromkeys(HEADS) for _ in answers]
-        subjects = tuple(
-            _subject(placed, answer)
-            for placed, answer in zip(parsed.subjects, answers, strict=True)
-        )
+        subjects = tuple(_subject(one, answer) for one, answer in zip(placed, answers, strict=True))
         return FilmReading(
             explained=parsed.explained,
             unexplained=parsed.unexplained,
-            light=parsed.light,
-            ground=parsed.ground,
-            camera=parsed.camera.camera,
-            subjects=tuple(_with_contacts(subject, film, fps) for subject in subjects),
+            **scene,
+            subjects=tuple(self._with_contacts(one, film, fps) for one in subjects),
             detail=detail_of(film),
             features=features,
+            by_rule=ByRule(
+                light=parsed.light,
+                ground=parsed.ground,
+                camera=parsed.camera.camera,
+                colours=parsed.colours,
+            ),
             notes=looked.notes,
         )
 
+    def _scene(self, found: Found | None, parsed: Parsed) -> dict[str, str | None]:
+        """Answers about the scene."""
+        if self.network is None or found is None:
+            by_rule = {"light": parsed.light, "ground": parsed.ground}
+            return {**by_rule, "camera": parsed.camera.camera, "shot": None}
+        fit = torch.tensor([parsed.camera.fit()], device=found.scene.device)
+        logits = self.network.finder.tell(found, fit)
+        return {name: _answers(SCENE_NAMES[name], row)[0] for name, row in logits.items()}
+
     def _ask(
-        self, looked: Looked, parsed: Parsed
-    ) -> tuple[list[dict[str, str | None]], tuple[tuple[float, ...], ...]]:
+        self, looked: Looked, placed: tuple[Placed, ...]
+    ) -> tuple[list[Answer], tuple[tuple[float, ...], ...]]:
         """Answers of the network and its features for each subject."""
-        if self.network is None or not parsed.subjects:
-            return [dict.fromkeys(HEADS) for _ in parsed.subjects], ()
-        views = views_of(looked.fine, parsed.subjects)
-        features = self.network.features(views)
-        answers: list[dict[str, str | None]] = [{} for _ in parsed.subjects]
-        for name, head in self.network.heads.items():
-            sure, best = head(features).softmax(-1).max(-1)
-            for answer, probability, number in zip(
-                answers, sure.tolist(), best.tolist(), strict=True
-            ):
-                # Written so that NaN is no answer.
-                answer[name] = NAMES[name][number] if probability >= _SURE else None
+        if self.network is None or not placed:
+            return [dict.fromkeys(HEADS) for _ in placed], ()
+        subject = self.network.subject
+        features = subject.features(views_of(looked.fine, placed))
+        told = {name: head(features) for name, head in subject.heads.items()}
+        columns = {
+            name: _moments(row) if name in _TIMES else _answers(NAMES[name], row)
+            for name, row in told.items()
+        }
+        answers = [
+            {name: column[n] for name, column in columns.items()} for n in range(len(placed))
+        ]
         return answers, tuple(tuple(row) for row in features.tolist())
+
+    def _with_contacts(
+        self, subject: SubjectReading, film: UInt8[Tensor, "frames height width 3"], fps: float
+    ) -> SubjectReading:
+        """Add the moments at which a bouncing subject is lowest, from all frames."""
+        bounces = any(m.bounce and m.name in (subject.motion, subject.then) for m in MOTIONS)
+        if not bounces or self.network is None:
+            return subject
+        frames = to_height(film, HEIGHT)
+        # Some at a time, so that memory stays small.
+        parts = [self.network.finder(some[None]).colours()[0] for some in frames.split(_AT_ONCE)]
+        tracks = find_tracks(torch.cat(parts))
+        same = [track for track in tracks if COLOURS[track.colour].name == subject.colour]
+        if not same:
+            return subject
+        bottom = rearrange(same[0].box, "f side -> side f")[3]
+        return replace(subject, contacts_s=lowest_moments(bottom, same[0].seen, fps))
+
+
+def _candidate(parsed: Parsed, camera: str | None, shot: str | None) -> int:
+    """The row of the camera table that best explains the film with what was read of it."""
+    cameras, shots = ([entry.name for entry in table] for table in (CAMERAS, SHOTS))
+    return parsed.camera.best_of(
+        cameras.index(camera) if camera in cameras else None,
+        shots.index(shot) if shot in shots else None,
+    )
+
+
+def _answers(names: tuple[str, ...], logits: Float[Tensor, "b _"]) -> list[str | None]:
+    """The likeliest of each row; none where nothing is likely."""
+    sure, best = logits.float().softmax(-1).max(-1)
+    # Written so that NaN is no answer.
+    return [
+        names[number] or None if probability >= _SURE else None
+        for probability, number in zip(sure.tolist(), best.tolist(), strict=True)
+    ]
+
+
+def _moments(logits: Float[Tensor, "b ticks"]) -> list[float | None]:
+    """Seconds: the mean of the likeliest tick and its neighbours; 0 stands apart."""
+    share = logits.float().softmax(-1)
+    found: list[float | None] = []
+    for row in share.tolist():
+        if not all(value >= 0 for value in row):
+            found.append(None)
+            continue
+        best = max(range(len(row)), key=lambda n: row[n])
+        near = range(max(best - 2, 1), min(best + 3, len(row))) if best else range(1)
+        weight = sum(row[n] for n in near)
+        found.append(round(TICK_S * sum(n * row[n] for n in near) / weight, 3))
+    return found
 
 
 def load_reader(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Reader:
@@ -105,10 +187,10 @@ def load_reader(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Re
         msg = f"the reader's network is not in {folder}; train it: {TRAIN}"
         raise ModelError(msg)
     names = read_json(folder / "reader.json")["names"]
-    if names != {name: list(values) for name, values in NAMES.items()}:
+    if names != {name: list(values) for name, values in ALL_NAMES.items()}:
         msg = f"the reader's network in {folder} knows another world; train it anew: {TRAIN}"
         raise ModelError(msg)
-    network = SubjectReader()
+    network = ReaderNetwork()
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     network.load_state_dict(load_tensors(weights_path(folder), expected))
     return Reader(network.float().to(device).eval().requires_grad_(False))
@@ -126,15 +208,13 @@ def detail_of(film: UInt8[Tensor, "frames height width 3"]) -> Detail:
     )
 
 
-def _subject(placed: Placed, answer: dict[str, str | None]) -> SubjectReading:
+def _subject(placed: Placed, answer: Answer) -> SubjectReading:
     seen = placed.track.seen
     left, _, right, _ = placed.track.box[seen].unbind(-1)
+    told = answer if answer["then"] is not None else answer | {"change_s": None}
     return SubjectReading(
         colour=COLOURS[placed.track.colour].name,
-        kind=answer["kind"],
-        size=answer["size"],
-        motion=answer["motion"],
-        slot=_slot(placed),
+        **told | {"slot": answer["slot"] or _slot(placed)},
         seen=round(float(seen.float().mean()), 4),
         across=round(float(((left + right) / 2).mean()), 4),
         way_m=_way(placed),
@@ -173,22 +253,6 @@ def _way(placed: Placed) -> tuple[float, float]:
         round(float(x[-few:].median() - x[:few].median()), 3),
         round(float(z[-few:].median() - z[:few].median()), 3),
     )
-
-
-def _with_contacts(
-    subject: SubjectReading, film: UInt8[Tensor, "frames height width 3"], fps: float
-) -> SubjectReading:
-    """Add the moments at which a bouncing subject is lowest, from all frames."""
-    bounces = any(m.bounce and m.name == subject.motion for m in MOTIONS)
-    if not bounces:
-        return subject
-    frames = to_height(film, HEIGHT)
-    looked = Looked(frames=frames, fine=frames, times_s=torch.arange(len(frames)) / fps, notes=())
-    same = [p for p in parse(looked).subjects if COLOURS[p.track.colour].name == subject.colour]
-    if not same:
-        return subject
-    bottom = rearrange(same[0].track.box, "f side -> side f")[3]
-    return replace(subject, contacts_s=lowest_moments(bottom, same[0].track.seen, fps))
 
 
 def lowest_moments(bottom: Tensor, seen: Tensor, fps: float) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """What a reader says of a film; None where it cannot tell."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -11,6 +12,13 @@ class SubjectReading:
     kind: str | None
     size: str | None
     motion: str | None
+    material: str | None = None
+    start_s: float | None = None
+    """Second at which it begins to move, 0 for at once."""
+    then: str | None = None
+    """What it does after that, if anything."""
+    change_s: float | None = None
+    """Second from which it does."""
     slot: str | None
     """Where it stands, once the camera's move is undone."""
     seen: float
@@ -23,19 +31,24 @@ class SubjectReading:
     """Moments at which it is lowest, if it bounces."""
 
     def value(self, attribute: str) -> str | None:
-        """What was seen of an attribute of a subject."""
-        match attribute:
-            case "kind":
-                return self.kind
-            case "colour":
-                return self.colour
-            case "size":
-                return self.size
-            case "motion":
-                return self.motion
-            case "slot":
-                return self.slot
-        return None
+        """What was seen of an attribute of a subject, in the words of captions."""
+        seen = {
+            "kind": self.kind,
+            "colour": self.colour,
+            "size": self.size,
+            "material": self.material,
+            "motion": self.motion,
+            "start_s": _second(self.start_s),
+            "then": self.then,
+            "change_s": _second(self.change_s),
+            "slot": self.slot,
+        }
+        return seen.get(attribute)
+
+
+def _second(at_s: float | None) -> str | None:
+    """The whole second that captions would name."""
+    return None if at_s is None else str(math.floor(at_s + 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,17 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ByRule:
+    """What fixed rules tell without the network, to compare."""
+
+    light: str
+    ground: str
+    camera: str
+    colours: tuple[str, ...]
+    """Of each subject."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilmReading:
     """A whole film as it was seen."""
 
@@ -59,10 +83,13 @@ class FilmReading:
     light: str | None
     ground: str | None
     camera: str | None
+    shot: str | None = None
+    """How large the first subject stands in the frame."""
     subjects: tuple[SubjectReading, ...]
     detail: Detail
     features: tuple[tuple[float, ...], ...] = ()
     """A row of the network's features for each subject."""
+    by_rule: ByRule | None = None
     notes: tuple[str, ...] = ()
     """How the film had to be changed before it could be read."""
 
@@ -75,4 +102,6 @@ class FilmReading:
                 return self.ground
             case "camera":
                 return self.camera
+            case "shot":
+                return self.shot
         return None

@@ -1,4 +1,4 @@
-"""Subjects as coloured pieces: components of each colour, joined over time into tracks."""
+"""Subjects as pieces of one colour each, joined over time into tracks."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,24 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from longtake.evaluate.scope import COLOURS
+from longtake.evaluate.scope import COLOURS, VIVID
 
-SMALLEST = 0.0007
+SMALLEST = 0.0006
 """Smallest share of the picture that counts as a piece of a subject."""
-SEEN_IN = 0.2
+SEEN_IN = 0.12
 """Smallest share of the frames in which a subject must be seen to count as one."""
 SECOND = 0.4
-"""A second piece of a colour is a subject of its own if it is this large beside the first."""
-_ROUNDS = 30
-"""Six cells are joined in each; the largest subject is a hundred cells wide."""
-_JOIN = 5
-"""Cells over which pieces of one subject are joined; its glass or skin may lie between them."""
+"""A second piece of a colour is a subject of its own if it is this large beside the first ..."""
+SECOND_IN = 0.5
+"""... in this share of the frames that show the first."""
+SCRAP = 0.15
+"""Smaller pieces than this share of the largest are none of the subject."""
+_MOST = 4
+_ROUNDS = 16
+"""Spreadings of eight cells each; the largest subject is a hundred cells wide."""
+_REACH = 5
+"""Cells across which pieces are one; a thin post may stand before them."""
+_COVERED = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,28 +33,42 @@ class Track:
     """One subject of one colour through a film; places in shares of the frame, from top left."""
 
     colour: int
+    mask: Bool[Tensor, "frames height width"]
+    """The cells that show it."""
     seen: Bool[Tensor, " frames"]
-    """Where a piece of it was found."""
+    """Where enough of it was found."""
     box: Float[Tensor, "frames 4"]
     """Left, top, right, bottom; held where it is not seen."""
     area: Float[Tensor, " frames"]
     """Share of the picture, 0 where it is not seen."""
 
 
-def find_tracks(
-    colours: Int64[Tensor, "frames height width"],
-) -> tuple[Track, ...]:
+def vivid_map(
+    label: Int64[Tensor, "frames height width"],
+) -> Int64[Tensor, "frames height2 width2"]:
+    """Cells of two by two pixels that show a colour of which nothing but subjects is.
+
+    Args:
+        label: Number of a vivid colour at each pixel, or -1.
+    """
+    planes = torch.stack([_opened(label == colour) for colour in range(VIVID)], dim=1)
+    share, colour = F.avg_pool2d(planes.float(), 2, ceil_mode=True).max(dim=1)
+    return torch.where(share >= _COVERED, colour, -1)
+
+
+def find_tracks(colours: Int64[Tensor, "frames height width"]) -> tuple[Track, ...]:
     """The subjects of a film, largest first.
 
     Args:
-        colours: Number of a subject's colour at each pixel, or -1.
+        colours: Number of a subject's colour at each cell, or -1.
     """
-    tracks = []
-    for colour in range(len(COLOURS)):
-        mask = _opened(colours == colour)
-        if mask.float().mean(dim=(1, 2)).amax() < SMALLEST:
-            continue
-        tracks += _tracks_of(mask, colour)
+    smallest = SMALLEST * colours[0].numel()
+    numbers = range(len(COLOURS))
+    most = torch.stack([(colours == c).sum(dim=(1, 2)).amax() for c in numbers]).tolist()
+    tracks: list[Track] = []
+    for colour, cells in zip(numbers, most, strict=True):
+        if cells >= smallest:
+            tracks += _tracks_of(colours == colour, colour)
     return tuple(sorted(tracks, key=lambda track: -float(track.area.sum())))
 
 
@@ -61,47 +81,51 @@ def _opened(
 
 
 def _tracks_of(mask: Bool[Tensor, "frames height width"], colour: int) -> list[Track]:
-    """The largest piece of each frame, and a second one if it is about as large throughout."""
-    left, tracks, first = mask, [], 0.0
-    for _ in range(4):
-        piece = largest_piece(left)
-        area = piece.float().mean(dim=(1, 2))
-        seen = area >= SMALLEST
-        share = float(seen.float().mean())
-        total = float(area[seen].sum())
-        if share < SEEN_IN or total < SECOND * first:
-            break
-        first = max(first, total)
-        tracks.append(
-            Track(colour=colour, seen=seen, box=_boxes(piece, seen), area=area * seen.float())
-        )
-        left = left & ~piece
-    return tracks
+    """All pieces as one subject, unless there are several large ones throughout."""
+    pieces = ranked_pieces(mask)
+    cells = torch.stack([piece.sum(dim=(1, 2)) for piece in pieces], dim=1)
+    first, shown = cells[:, :1], cells[:, 0] >= SMALLEST * mask[0].numel()
+    large = (cells >= SECOND * first) & (cells >= SMALLEST * mask[0].numel())
+    share = large.float().sum(dim=0) / shown.float().sum().clamp(min=1)
+    count = int((share >= SECOND_IN).sum())
+    if count <= 1:
+        kept = cells >= SCRAP * first
+        whole = torch.stack(pieces, dim=1) & kept[:, :, None, None]
+        pieces = [whole.any(dim=1)]
+    tracks = [_track(piece, colour) for piece in pieces[: max(count, 1)]]
+    return [track for track in tracks if float(track.seen.float().mean()) >= SEEN_IN]
 
 
-def largest_piece(
+def _track(mask: Bool[Tensor, "frames height width"], colour: int) -> Track:
+    area = mask.float().mean(dim=(1, 2))
+    seen = area >= SMALLEST
+    return Track(
+        colour=colour, mask=mask, seen=seen, box=_boxes(mask, seen), area=area * seen.float()
+    )
+
+
+def ranked_pieces(
     mask: Bool[Tensor, "frames height width"],
-) -> Bool[Tensor, "frames height width"]:
-    """Of each frame the component with most pixels, small gaps closed."""
-    half = F.max_pool2d(mask.float()[:, None], 2, ceil_mode=True)
-    wide = F.max_pool2d(half, _JOIN, 1, _JOIN // 2)[:, 0] > 0
-    frames, height, width = wide.shape
+) -> list[Bool[Tensor, "frames height width"]]:
+    """The largest components of each frame, by size; gaps of a cell are closed."""
+    frames, height, width = mask.shape
     number = torch.arange(1, height * width + 1, device=mask.device, dtype=torch.float32)
-    label = number.view(1, height, width) * wide
+    label = number.view(1, height, width) * mask
     for _ in range(_ROUNDS):
         spread = label
-        for _ in range(6):
-            spread = F.max_pool2d(spread[:, None], 3, 1, 1)[:, 0] * wide
+        for _ in range(8):
+            spread = F.max_pool2d(spread[:, None], _REACH, 1, _REACH // 2)[:, 0] * mask
         if torch.equal(spread, label):
             break
         label = spread
-    fine = F.interpolate(label[:, None], scale_factor=2, mode="nearest")[:, 0]
-    fine = fine[:, : mask.shape[1], : mask.shape[2]].long() * mask
+    flat = rearrange(label.long(), "f h w -> f (h w)")
     sizes = torch.zeros(frames, height * width + 1, device=mask.device)
-    flat = rearrange(fine, "f h w -> f (h w)")
     sizes.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
     sizes[:, 0] = 0
-    return mask & (fine == sizes.argmax(dim=1)[:, None, None])
+    largest = sizes.topk(_MOST, dim=1)
+    found = (largest.indices[:, :, None, None] == label.long()[:, None]) & mask[:, None]
+    found &= (largest.values > 0)[:, :, None, None]
+    return list(found.unbind(1))
 
 
 def _boxes(
