@@ -23,8 +23,9 @@ from longtake.world.choreography import BOUNCE_S
 from longtake.world.truth import truth
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-bench_autoencoder, blind_sheet, figures = (
-    importlib.import_module(name) for name in ("bench_autoencoder", "blind_sheet", "figures")
+bench_autoencoder, blind_sheet, compare_attention, figures = (
+    importlib.import_module(name)
+    for name in ("bench_autoencoder", "blind_sheet", "compare_attention", "figures")
 )
 
 SETTINGS = SampleConfig(width=96, height=64, frames=17, steps=1)
@@ -236,3 +237,23 @@ def test_only_what_is_inside_the_boxes_of_small_subjects_is_scored():
     assert bench_autoencoder.score_small(scene, clip, inside) < 20
     scene.size[:] = 2
     assert bench_autoencoder.score_small(scene, clip, clip) is None
+
+
+def test_attention_settings_are_compared_at_equal_steps_and_at_equal_time(tmp_path, capsys):
+    for number, setting in enumerate(compare_attention.SETTINGS):
+        curve = [{"step": 10.0 * n, "loss": 1 - 0.001 * n} for n in range(1, 101)]
+        cost = {"20 s": {"median_ms": 5.0, "peak_mib": 7.0}}
+        found = {"setting": setting.name, "curve": curve, "step_s": 1.0 + number, "forward": cost}
+        (tmp_path / f"{setting.name}.json").write_text(json.dumps(found))
+    compare_attention.plot(tmp_path, tmp_path / "attention.png")
+    told = json.loads(capsys.readouterr().out)
+    assert told["linear"][0] == told["softmax"][0] == pytest.approx(0.91)
+    assert told["linear"][1] == told["linear"][0]
+    assert told["softmax"][1] > told["block-2"][1] > told["linear"][1]
+    assert (tmp_path / "attention.png").stat().st_size > 1000
+
+
+def test_a_segment_is_crossed_where_it_ends():
+    inside, across = compare_attention.parts(compare_attention.Setting("block", 5))
+    assert [frame for frame in range(1, 81) if across(frame)] == [20, 40, 60, 80]
+    assert all(inside(frame) != across(frame) for frame in range(81))
