@@ -251,7 +251,7 @@ def test_json_names_the_folder_that_was_kept(capsys):
 def test_a_long_take_says_what_disk_it_needs_and_is_refused_without(monkeypatch, capsys):
     monkeypatch.setattr(start, "LONG_S", 2.0)
     assert run([*BALL, "--size", "96x64", "--steps", "1", "--seconds", "2.1"]) == DONE
-    assert "needs up to 0.4 MiB of disk while it is made" in capsys.readouterr().err
+    assert "needs about 0.2 MiB of disk while it is made" in capsys.readouterr().err
     usage = shutil.disk_usage(".")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     line = complaint(capsys, [*BALL, *SMALL, "--seconds", "21", "-o", "x.mp4"], CANNOT)

@@ -223,7 +223,7 @@ def _tell_disk(pipe: Pipeline, manifest: TakeManifest, place: Path, show: Displa
     )
     if (manifest.frames - 1) / FPS > LONG_S:
         show.note(
-            f"needs up to {shown(disk.making)} of disk while it is made; "
+            f"needs about {shown(disk.making)} of disk while it is made; "
             f"each state takes {shown(disk.state)}"
         )
     check_disk(disk, place)
