@@ -1,14 +1,16 @@
 """A take that is killed anywhere goes on to the same bytes."""
 
+import errno
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from longtake import flow
 from longtake.config import SampleConfig
-from longtake.errors import MediaError, StateError
+from longtake.errors import MediaError, OutputError, StateError
 from longtake.media.frames import frames_of
 from longtake.media.video import read_metadata, read_video
 from longtake.model import Transformer
@@ -174,14 +176,52 @@ def test_the_two_newest_states_stay_and_those_asked_for(parts, calm, tmp_path):
     assert folder.states() == [1, 2, 3, 4]
 
 
-def test_a_damaged_state_costs_a_chunk_and_not_the_bytes(parts, calm):
+@pytest.mark.faults
+@pytest.mark.parametrize("sync", range(1, 30, 3))
+def test_row_14_a_failing_disk_is_never_taken_for_done(parts, calm, tmp_path, monkeypatch, sync):
+    folder = TakeFolder(tmp_path / "rough")
+    syncs = []
+
+    def failing(descriptor):
+        syncs.append(descriptor)
+        if len(syncs) == sync:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", failing)
+        with pytest.raises(OutputError, match="Input/output error"):
+            run(parts, folder)
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    run(parts, folder)
+    assert film_of(folder) == film_of(calm)
+    # What stood before the failure was whole: nothing of it was made again with other bytes.
+    assert all(path.read_bytes() == raw for path, raw in before.items() if path.exists())
+
+
+@pytest.mark.faults
+def test_row_58_the_24th_chunk_needs_no_more_memory_than_the_3rd(parts, tmp_path):
+    manifest = replace(PLAIN, settings=replace(PLAIN.settings, frames=1 + 8 * 26))
+    pages = []
+
+    def resident(folder, *arguments, **options):
+        pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+        return TakeFolder.add(folder, *arguments, **options)
+
+    folder = TakeFolder(tmp_path / "take")
+    folder.add = resident.__get__(folder)
+    run(parts, folder, manifest=manifest)
+    assert len(pages) == 26
+    assert pages[23] / pages[2] <= 1.05
+
+
+def test_row_54_a_damaged_state_costs_a_chunk_and_not_the_bytes(parts, calm):
     before = film_of(calm)
     damage(calm.state(4))
     assert run(parts, calm) == [3]
     assert film_of(calm) == before
 
 
-def test_without_any_state_that_can_be_read_the_take_begins_again(parts, calm):
+def test_row_54_without_any_state_that_can_be_read_the_take_begins_again(parts, calm):
     before = film_of(calm)
     for chunk in calm.states():
         damage(calm.state(chunk))
@@ -191,7 +231,7 @@ def test_without_any_state_that_can_be_read_the_take_begins_again(parts, calm):
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 @pytest.mark.parametrize("chunk", [0, 2, 3])
-def test_a_damaged_segment_is_noticed_and_made_again(parts, tmp_path, chunk, harm):
+def test_row_54_a_damaged_segment_is_noticed_and_made_again(parts, tmp_path, chunk, harm):
     folder = TakeFolder(tmp_path / "take")
     manifest = replace(PLAIN, keep_every_s=0.5)
     run(parts, folder, manifest=manifest)
@@ -209,7 +249,7 @@ def test_a_damaged_segment_is_noticed_and_made_again(parts, tmp_path, chunk, har
     assert film_of(folder) == before
 
 
-def test_a_damaged_end_is_made_again(parts, calm):
+def test_row_54_a_damaged_end_is_made_again(parts, calm):
     before = film_of(calm)
     damage(calm.pieces()[end_name(FRAMES)])
     assert run(parts, calm) == [3]
@@ -219,7 +259,7 @@ def test_a_damaged_end_is_made_again(parts, calm):
 @pytest.mark.parametrize(
     ("change", "word"), [({"model_hash": "b" * 64}, "model_hash"), ({"precision": "bf16"}, "bf16")]
 )
-def test_other_weights_are_refused_before_anything_is_touched(parts, tmp_path, change, word):
+def test_row_54_other_weights_are_refused_before_anything_is_touched(parts, tmp_path, change, word):
     folder = TakeFolder(tmp_path / "take")
     with pytest.raises(Killed):
         run(parts, folder, kill_at=2)  # not even a state is there
@@ -291,7 +331,7 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
         ("[" * 100_000, "damaged"),
     ],
 )
-def test_a_damaged_manifest_is_refused_by_name(tmp_path, text, complaint):
+def test_row_54_a_damaged_manifest_is_refused_by_name(tmp_path, text, complaint):
     (tmp_path / "take.json").write_text(text)
     with pytest.raises(StateError, match=f"take.json.*{complaint}"):
         read_manifest(tmp_path)
