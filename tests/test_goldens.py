@@ -32,7 +32,8 @@ WHO = Identity(
 )  # fmt: skip
 MANIFEST = TakeManifest(
     film="take.mp4", model="previz", identity=WHO, threads=2, version="0.1.0", chunk=2,
-    prompt="a red ball", cues=(Cue(at_s=1.0, text="the sun sets"),), keep=True, keep_every_s=0.5,
+    prompt="a red ball", cues=(Cue(at_s=0.5, text="the sun sets"), Cue(at_s=1.5, text="night")),
+    keep=True, keep_every_s=0.5,
     settings=SampleConfig(width=96, height=64, frames=29, seed=7),
 )  # fmt: skip
 
@@ -46,7 +47,7 @@ def counted(*shape: int) -> torch.Tensor:
 def snapshot() -> Snapshot:
     memory = Memory(counted(2, 2, 8, 8), counted(2, 2, 1, 8).abs() + 1)
     state = State((LayerState(memory, counted(2, 6, 16).bfloat16()),), 5)
-    notes = {"from chunk 0": "a red ball", "from chunk 2": "a red ball. the sun sets"}
+    notes = MANIFEST.told_before(2)
     decoder = StreamCache([counted(1, 2, 2, 3, 4), None, counted(1, 2, 4, 6, 2)])
     return Snapshot(chunk=2, state=state, decoder=decoder, notes=notes)
 

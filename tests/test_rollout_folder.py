@@ -63,7 +63,7 @@ def run(parts, folder, *, manifest=PLAIN, kill_at=None, who=WHO, seen=None):
     made = []
     with Recording(folder, folder.path.with_suffix(".mp4"), manifest, who) as recording:
         events = film(
-            take, condition, decoder, manifest.settings.frames, notes={"x": "y"},
+            take, condition, decoder, manifest.settings.frames, notes=manifest.told_before,
             start=recording.start,
         )  # fmt: skip
         for moment, event in enumerate(events, start=1):
@@ -105,7 +105,7 @@ def damage(path, at=0.5):
 
 def test_frames_come_chunk_by_chunk_and_end_with_the_film(parts):
     take, decoder = parts
-    events = list(film(take, condition, decoder, FRAMES, notes={}))
+    events = list(film(take, condition, decoder, FRAMES, notes=lambda _: {}))
     assert [type(event) for event in events] == [Step, Step, Decoded] * CHUNKS
     counts = [(event.wanted, len(event.pixels)) for event in events if isinstance(event, Decoded)]
     assert counts == [(9, 9), (8, 8), (8, 8), (5, 8)]
@@ -113,7 +113,9 @@ def test_frames_come_chunk_by_chunk_and_end_with_the_film(parts):
 
 def test_streamed_decoding_is_decoding_at_once(parts):
     take, decoder = parts
-    events = [e for e in film(take, condition, decoder, 25, notes={}) if isinstance(e, Decoded)]
+    events = [
+        e for e in film(take, condition, decoder, 25, notes=lambda _: {}) if isinstance(e, Decoded)
+    ]
     rolled = list(take.roll(condition, range(3)))
     whole = torch.cat([e.latents for e in rolled if not isinstance(e, Step)], dim=2)
     pixels = torch.cat([event.pixels for event in events])
@@ -226,6 +228,19 @@ def test_row_54_without_any_state_that_can_be_read_the_take_begins_again(parts, 
     for chunk in calm.states():
         damage(calm.state(chunk))
     assert run(parts, calm) == [0, 1, 2, 3]
+    assert film_of(calm) == before
+
+
+def test_row_54_the_state_of_another_take_is_not_gone_on_from(parts, calm, tmp_path):
+    other = TakeFolder(tmp_path / "other")
+    manifest = replace(PLAIN, settings=replace(PLAIN.settings, seed=6))
+    run(parts, other, manifest=manifest)
+    before = film_of(calm)
+    shutil.copy(other.state(4), calm.state(4))
+    with Recording(calm, tmp_path / "x.mp4", PLAIN, WHO) as recording:
+        assert "state-000004.safetensors is the state of another take" in recording.notes[0]
+    shutil.copy(calm.state(3), calm.state(4))
+    assert run(parts, calm) == [3]
     assert film_of(calm) == before
 
 

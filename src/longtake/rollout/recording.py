@@ -136,7 +136,9 @@ class Recording:
             _, problem = self.folder.whole([end_name(manifest.settings.frames)])
             most -= bool(problem)
         different = self.allow_different
-        self.start, self.notes = self.folder.newest(self.identity, most, allow_different=different)
+        self.start, self.notes = self.folder.newest(
+            self.identity, manifest, most, allow_different=different
+        )
         if any(chunk > most for chunk in self.folder.states()):
             self.notes += (problem,)
         if self.start is not None:
