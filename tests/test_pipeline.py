@@ -319,6 +319,13 @@ def test_times_stay_as_they_are_where_the_model_knows_none(chunked):
     ]
 
 
+def test_a_cue_that_has_to_wait_for_a_border_says_so(chunked):
+    events = chunked.stream("a red ball", SETTINGS, cues=[Cue(at_s=0.4, text="blue")])
+    assert Notice("what is said at 0.4 s holds from 0.56 s, a chunk border") in list(events)
+    events = chunked.stream("a red ball", SETTINGS, cues=[Cue(at_s=0.5, text="blue")])
+    assert not any("border" in e.text for e in events if isinstance(e, Notice))
+
+
 def test_a_border_tells_what_decided_the_film_before_it_and_not_what_comes_after(chunked):
     def told(prompt, *cues, **changes):
         events = chunked.stream(prompt, replace(SETTINGS, steps=1, **changes), cues=cues)

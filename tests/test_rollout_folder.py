@@ -329,6 +329,14 @@ def test_a_folder_is_removed_with_what_is_its_own_and_nothing_else(calm):
     assert not calm.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [(0, []), (0.5, [1, 2, 3, 4]), (1.0, [2, 4]), (1.5, [3]), (1e-6, [1, 2, 3, 4]), (90, [])],
+)
+def test_states_stay_at_the_first_border_at_or_after_each_so_many_seconds(every, kept):
+    assert sorted(replace(PLAIN, keep_every_s=every).kept) == kept
+
+
 def test_a_manifest_comes_back_as_it_was(tmp_path):
     write_manifest(tmp_path, PLAIN)
     assert read_manifest(tmp_path) == PLAIN

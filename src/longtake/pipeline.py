@@ -163,7 +163,7 @@ class Pipeline:
         self.check(prompt, settings, cues, picture)
         spoken = self._spoken(prompt, cues)
         readings = [(chunk, self.tokenizer.read(text)) for chunk, text in spoken]
-        yield from (Notice(text) for text in self._notices(readings, settings))
+        yield from (Notice(text) for text in self._notices(readings, settings, cues))
         yield Progress("text", 0, 1)
         conditions = [(chunk, self._encode(reading)) for chunk, reading in readings]
         yield Progress("text", 1, 1)
@@ -300,11 +300,18 @@ class Pipeline:
         return texts(prompt, cues, Grid(self.config.chunk or 1), timed=timed)
 
     def _notices(
-        self, readings: Sequence[tuple[int, Reading]], settings: SampleConfig
+        self,
+        readings: Sequence[tuple[int, Reading]],
+        settings: SampleConfig,
+        cues: Sequence[Cue],
     ) -> Iterator[str]:
         """What the user should know, each once."""
         told = (text for _, reading in readings for text in reading.notices())
         yield from dict.fromkeys(told)
+        for cue, (chunk, _) in zip(cues, readings[1:], strict=True):
+            border_s = Grid(self.config.chunk).begins_s(chunk)
+            if border_s - cue.at_s > 1 / FPS:
+                yield f"what is said at {cue.at_s:g} s holds from {border_s:.2f} s, a chunk border"
         if settings.frames > self.config.max_frames:
             yield (
                 f"{self.name} was trained on takes of up to {self.config.max_frames / FPS:.0f} s; "

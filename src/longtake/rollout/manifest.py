@@ -85,12 +85,14 @@ class TakeManifest:
 
     @property
     def kept(self) -> frozenset[int]:
-        """Chunks before which a state stays."""
-        if not self.keep_every_s:
+        """Chunks before which a state stays: the first border at or after each so many seconds."""
+        every = self.keep_every_s
+        if not every:
             return frozenset()
-        end_s = self.settings.frames / FPS
-        count = int(end_s / self.keep_every_s)
-        return frozenset(self.grid.chunk_at(n * self.keep_every_s) for n in range(1, count + 1))
+        passed = [
+            int(round(self.grid.begins_s(chunk) / every, 9)) for chunk in range(self.chunks + 1)
+        ]
+        return frozenset(n for n in range(1, len(passed)) if passed[n] > passed[n - 1])
 
     @property
     def shift_s(self) -> float:
