@@ -6,14 +6,15 @@ import subprocess
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from longtake import __version__, pipeline
 from longtake.cli import interrupts, main
-from longtake.cli.generate import FilmOptions, settings_of
 from longtake.cli.main import CANNOT, DONE, FAILED, STOPPED, run
+from longtake.cli.options import FilmOptions, settings_of
 from longtake.cli.progress import Bars, Lines, Silent, display, tell
 from longtake.cli.prompt import read_prompt
 from longtake.cli.reference import reference
@@ -88,6 +89,7 @@ def test_json_is_one_object_that_says_everything(capsys):
     assert report == {
         "output": "film.mp4",
         "sheet": "film.png",
+        "folder": None,
         "frames": 17,
         "seconds": 17 / 16,
         "width": 64,
@@ -132,10 +134,13 @@ def test_existing_files_stay_without_overwrite_and_go_with_it(folder, capsys):
 class Broken:
     """A model that fails in the middle of a film."""
 
-    name, model_hash, precision = "previz", "", "fp32"
+    name, model_hash, precision, config = "previz", "", "fp32", SimpleNamespace(chunk=0)
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+    def check(self, *_):
+        pass
 
     def stream(self, *_):
         yield pipeline.Progress("text", 0, 1)
@@ -295,6 +300,20 @@ def test_display_is_silent_lines_or_bars(monkeypatch):
     assert "note: [red]a note[/red]" in written.getvalue()
     assert "denoising" in written.getvalue()
     assert "\x1b[3" not in written.getvalue()
+
+
+def test_a_log_hears_of_a_long_stage_now_and_then(monkeypatch):
+    clock = iter([0, 5, 19, 21, 30, 42, 50])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    with redirect_stderr(io.StringIO()) as written:
+        show = Lines()
+        for step in range(1, 7):
+            show.stage("denoise", step, 6)
+    assert written.getvalue().splitlines() == [
+        "denoising: 3 of 6",
+        "denoising: 5 of 6",
+        "denoising: 50.0 s",
+    ]
 
 
 def test_report_on_a_full_stdout_is_an_error_and_on_a_closed_one_is_none(monkeypatch):

@@ -47,6 +47,13 @@ def rotary_3d(
     return Rotary(flat.cos(), flat.sin())
 
 
+FEW_ROWS = 12
+"""From so many rows on a product has the same bytes for any thread count on a CPU.
+
+MKL adds up products of 5 to 11 rows in an order that depends on the number of threads.
+"""
+
+
 class NoiseLevelEmbedding(nn.Module):
     """Sigma of each latent frame to an embedding and the shared modulation (adaLN-single)."""
 
@@ -62,9 +69,12 @@ class NoiseLevelEmbedding(nn.Module):
         self, sigma: Float[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
         """Embed sigma in [0, 1] through sinusoids of 1000 * sigma, longest period 10,000."""
+        shape, rows = sigma.shape, sigma.numel()
+        sigma = F.pad(sigma.flatten(), (0, max(FEW_ROWS - rows, 0)))
         half = self.channels // 2
         rate = torch.exp(-math.log(1e4) * torch.arange(half, device=sigma.device) / half)
         angle = 1000 * sigma.float()[..., None] * rate
         wave = torch.cat((angle.cos(), angle.sin()), dim=-1).to(self.hidden.weight.dtype)
         embedding = self.out(F.silu(self.hidden(wave)))
-        return embedding, self.modulation(F.silu(embedding)).unflatten(-1, (6, -1))
+        modulation = self.modulation(F.silu(embedding)).unflatten(-1, (6, -1))
+        return embedding[:rows].unflatten(0, shape), modulation[:rows].unflatten(0, shape)
