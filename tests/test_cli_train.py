@@ -14,7 +14,8 @@ from longtake.cli import interrupts
 from longtake.cli.main import CANNOT, DONE, STOPPED, run
 from longtake.media.video import read_video
 from longtake.recipes import previz
-from longtake.recipes.previz import Outcome, PrevizRecipe
+from longtake.recipes.previz import Outcome
+from longtake.recipes.recipe import PrevizRecipe
 from longtake.train.loop import state_path
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tiny_train.json"

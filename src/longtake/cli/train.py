@@ -19,7 +19,8 @@ from longtake.cli.progress import tell
 from longtake.cli.prompt import STDIN
 
 if TYPE_CHECKING:
-    from longtake.recipes.previz import Outcome, PrevizRecipe
+    from longtake.recipes.previz import Outcome
+    from longtake.recipes.recipe import PrevizRecipe
 
 
 @Parameter(name="*")
