@@ -65,7 +65,12 @@ def test_json_is_one_object_at_the_end(capsys):
     told = capsys.readouterr()
     report = json.loads(told.out)
     assert report.pop("elapsed_s") >= 0
-    assert report == {"folder": "mine", "files": ["model.json"], "held_out_psnr_db": 33.333}
+    assert report == {
+        "folder": "mine",
+        "files": ["model.json"],
+        "held_out_psnr_db": 33.333,
+        "held_out_loss": None,
+    }
     assert told.err == ""
 
 

@@ -116,9 +116,9 @@ def drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator) 
     chosen = torch.randint(wordings.shape[1], (rows,), generator=generator, device=device)
     tokens = wordings[torch.arange(rows, device=device), chosen]
     null = torch.full_like(tokens[:1], PAD)
-    null[:, 0] = NULL
+    null[..., 0] = NULL
     dropped = torch.rand(rows, generator=generator, device=device) < dropout
-    return torch.where(dropped[:, None], null, tokens)
+    return torch.where(dropped.view(-1, *[1] * (tokens.ndim - 1)), null, tokens)
 
 
 def _sample_strips(path: Path, recipe: PrevizRecipe, parts: Parts) -> None:

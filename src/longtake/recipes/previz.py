@@ -1,4 +1,4 @@
-"""From nothing to the embedded model: autoencoder first, then text encoder and denoiser."""
+"""From nothing to the embedded model, and on from it: a file for each stage is beside this one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ import torch
 
 from longtake.parallel import ALONE, Workers
 from longtake.recipes.autoencoder import train_autoencoder
+from longtake.recipes.causal import train_causal
 from longtake.recipes.denoiser import train_transformer
 from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
 from longtake.recipes.recipe import PrevizRecipe
@@ -22,6 +23,8 @@ class Outcome:
     """Names of the files in its folder."""
     held_out_psnr: float | None
     """PSNR of the autoencoder on held-out clips in dB; None if its stage was left out."""
+    held_out_loss: float | None = None
+    """Loss of the causal stage on held-out clips; None if it was left out."""
 
 
 def run(
@@ -38,9 +41,10 @@ def run(
     Args:
         recipe: Settings.
         folder: Where everything goes.
-        stage: Both stages, or one of them.
+        stage: The stages that begin from nothing, or one stage.
         device: Where to train.
-        start: A folder of weights to go on from; the second stage alone needs its autoencoder.
+        start: A folder of weights to go on from; the second stage alone needs its autoencoder, the
+            causal one a whole model.
         workers: Those who train together, each with a batch of its own; the first writes.
 
     Raises:
@@ -51,19 +55,22 @@ def run(
     torch.set_float32_matmul_precision("high")
     check_folder(folder, stage, start)
     workers.wait()
-    quality, finished = None, start or folder
-    if stage != "transformer":
+    quality, loss, finished = None, None, start or folder
+    if stage in ("all", "autoencoder"):
         quality, finished = train_autoencoder(recipe, folder, device, start, workers), folder
         workers.wait()
         # Else the graphs of both stages together exceed the compiler's limit, and some run slowly.
         torch.compiler.reset()
-    if stage != "autoencoder":
+    if stage in ("all", "transformer"):
         # Read back even if it was just trained: a resumed run sees the same rounded weights.
         autoencoder = Autoencoder(recipe.model.autoencoder).to(device)
         fill(autoencoder, weights_path(finished, "autoencoder"))
         denoiser = start if start and has_weights(start, "transformer") else None
         train_transformer(recipe, folder, device, autoencoder, denoiser, workers)
+    if stage == "causal":
+        loss = train_causal(recipe, folder, device, finished, workers)
+    if stage != "autoencoder":
         workers.wait()
         drop_states(folder)
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return Outcome(files=tuple(files), held_out_psnr=quality)
+    return Outcome(files=tuple(files), held_out_psnr=quality, held_out_loss=loss)
