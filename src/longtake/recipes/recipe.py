@@ -63,7 +63,7 @@ class PrevizRecipe:
     """Second stage."""
     causal: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=2500, batch=12, frames=161, pool=2048, refresh_every=8, log_every=100, seed=4,
+            steps=2500, batch=12, frames=161, pool=2048, refresh_every=16, log_every=50, seed=4,
             learning_rate=5e-4, muon_learning_rate=7.5e-4, shift=3.0, ema=0.998,
         )
     )  # fmt: skip

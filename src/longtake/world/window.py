@@ -115,20 +115,19 @@ def _settled(motion: str) -> str:
 def render_windows(
     windows: list[Window], *, height: int, width: int, device: torch.device | str = "cpu"
 ) -> UInt8[Tensor, "b frames height width 3"]:
-    """Film windows of equal length together: frame 0 of each, then the frames of every chunk."""
+    """Film windows of equal length together, all of their chunks in one go."""
     beats = [beat_scenes(window.script) for window in windows]
     chunks = range(windows[0].chunks)
-    scenes = join_scenes(
-        [beats[i][w.beat(chunk)] for i, w in enumerate(windows) for chunk in chunks]
-    )
-    into = np.array([[w.into_s(chunk) for chunk in chunks] for w in windows], dtype=np.float32)
-    size = {"height": height, "width": width, "device": device}
-    opening = render(scenes.select(slice(None, None, len(chunks))), frames=1,
-                     start_s=into[:, 0], **size)  # fmt: skip
+    scenes = [beats[i][w.beat(chunk)] for i, w in enumerate(windows) for chunk in chunks]
+    into = [w.into_s(chunk) for w in windows for chunk in chunks]
     count = round(windows[0].chunk_s * FPS)
-    rest = render(scenes, frames=count, start_s=into.reshape(-1) + 1 / FPS, **size)
-    rest = rearrange(rest, "(b chunk) f h w c -> b (chunk f) h w c", chunk=len(chunks))
-    return torch.cat([opening, rest], dim=1)
+    # Each from the moment of the last frame before it, which only the first chunk keeps.
+    film = render(
+        join_scenes(scenes), frames=1 + count, height=height, width=width,
+        start_s=np.array(into, dtype=np.float32), device=device,
+    )  # fmt: skip
+    film = rearrange(film, "(b chunk) f h w c -> b chunk f h w c", chunk=len(chunks))
+    return torch.cat([film[:, 0, :1], film[:, :, 1:].flatten(1, 2)], dim=1)
 
 
 def tell_window(
