@@ -138,6 +138,26 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(
     assert [row["loss"] for row in rows(tmp_path)] == [row["loss"] for row in rows(whole[0])]
 
 
+@pytest.mark.parametrize("mode", ["linear", "block"])
+def test_the_loss_falls_in_every_attention_mode_with_a_state(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(causal, "_rollout_strips", lambda *_: None)
+    recipe = merge(
+        RECIPE,
+        {
+            "model": {"transformer": {"attention": mode, "segment": 1}},
+            "causal": {
+                "steps": 16, "batch": 16, "refresh_every": 100,
+                "learning_rate": 1e-2, "muon_learning_rate": 1e-2, "decay": 0.0,
+            },
+        },
+    )  # fmt: skip
+    (tmp_path / "start").mkdir()
+    weights.export_model(tmp_path / "start", build(recipe.model), recipe.model)
+    run(recipe, tmp_path / "out", stage="causal", device=CPU, start=tmp_path / "start")
+    losses = [float(row["loss"]) for row in rows(tmp_path / "out")]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
 def batch_of(number, recipe=RECIPE):
     torch.manual_seed(0)
     shapes = causal_shapes(recipe)
