@@ -221,6 +221,16 @@ def test_frames_of_a_chunk_share_its_level_and_levels_never_fall():
     assert all((after >= before).all() for before, after in pairwise(sigma.unbind(1)))
 
 
+def test_independent_levels_have_the_same_spread_in_every_chunk():
+    def high(levels):
+        _, drawn = inputs(CausalConfig(chunk=1, levels=levels, first_frame=0.0), rows=4000)
+        return (drawn[2][:, 1:] > 0.8).float().mean(0)
+
+    even, rising = high("independent"), high("monotone")
+    assert even.max() - even.min() < 0.05
+    assert rising[-1] - rising[0] > 0.3
+
+
 def test_each_chunk_reads_the_tokens_of_one_wording():
     (_, wordings), drawn = inputs(CausalConfig(chunk=1), rows=20)
     for ways, tokens in zip(wordings, drawn[-1], strict=True):

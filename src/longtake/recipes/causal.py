@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longtake import flow
-from longtake.config import ModelConfig, SampleConfig, to_dict
+from longtake.config import CausalConfig, ModelConfig, SampleConfig, to_dict
 from longtake.media.sheet import film_strips
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
@@ -84,6 +84,7 @@ def train_causal(
     def preview(path: Path) -> None:
         _rollout_strips(path, filming, parts, tokenizer)
 
+    loss = _causal_loss(text, transformer, filming)
     stage = Stage(
         name="causal",
         module=nn.ModuleDict({"text": text, "transformer": transformer}),
@@ -91,7 +92,7 @@ def train_causal(
         ring=take_ring(filming, autoencoder, tokenizer, workers),
         fill=max(1, config.pool // config.render_batch // 4),
         prepare=_causal_inputs(filming),
-        loss=_causal_loss(text, transformer, filming),
+        loss=loss,
         metric="low_noise",
         preview=preview,
         shapes=to_dict(shapes) | {"takes": to_dict(recipe.takes)},
@@ -99,11 +100,13 @@ def train_causal(
     trainer = Trainer(stage, config, folder, workers)
     held_out = take_batch(filming, HELD_OUT_SEED, 0, autoencoder, tokenizer)
     if workers.first and not trainer.step:
-        logger.info("causal: held-out loss %.4f at the start", _held_out_loss(stage, held_out))
+        logger.info(
+            "causal: held-out loss %.4f at the start", _held_out_loss(filming, loss, held_out)
+        )
     trainer.run()
     if not workers.first:
         return None
-    quality = _held_out_loss(stage, held_out)
+    quality = _held_out_loss(filming, loss, held_out)
     logger.info("causal: held-out loss %.4f", quality)
     export_model(folder, parts, shapes)
     return quality
@@ -123,10 +126,12 @@ def _parts_from(start: Path, shapes: ModelConfig, device: torch.device) -> Parts
 
 @torch.compiler.set_stance("force_eager")
 @torch.no_grad()
-def _held_out_loss(stage: Stage, batch: Batch) -> float:
-    """Loss at the same levels and noise every time."""
-    inputs = stage.prepare(batch, generator_for(HELD_OUT_SEED, 0, batch[0].device))
-    return stage.loss(*inputs)[0].item()
+def _held_out_loss(filming: Filming, loss: Loss, batch: Batch) -> float:
+    """Loss at draws that do not depend on what `takes` says of them; every chunk at all levels."""
+    takes = CausalConfig(chunk=filming.takes.chunk, levels="independent")
+    prepare = _causal_inputs(replace(filming, takes=takes))
+    generator = generator_for(HELD_OUT_SEED, 0, batch[0].device)
+    return loss(*prepare(batch, generator))[0].item()
 
 
 def _causal_inputs(filming: Filming) -> Prepare:
@@ -143,8 +148,14 @@ def _causal_inputs(filming: Filming) -> Prepare:
         tokens = drop_captions(wordings, config.caption_dropout, generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         past_noise = torch.randn(clean.shape, generator=generator, device=device)
-        anchor = flow.logit_normal(rows, config.shift, generator, device)
-        levels = monotone_levels(rows, len(filming.chunks), anchor, generator)
+        chunks = len(filming.chunks)
+        match takes.levels:
+            case "monotone":
+                anchor = flow.logit_normal(rows, config.shift, generator, device)
+                levels = monotone_levels(rows, chunks, anchor, generator)
+            case "independent":
+                levels = flow.logit_normal(rows * chunks, config.shift, generator, device)
+                levels = levels.view(rows, chunks)
         sigma = torch.cat([levels[:, :1], levels.repeat_interleave(takes.chunk, dim=1)], dim=1)
         sigma[:, 0] *= ~chance(takes.first_frame)
         level = takes.history_noise * torch.rand(rows, generator=generator, device=device)
