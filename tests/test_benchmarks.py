@@ -15,7 +15,7 @@ from PIL import Image
 
 from longtake.config import FPS, SampleConfig
 from longtake.pipeline import Pipeline, build
-from longtake.recipes.previz import world_words
+from longtake.recipes.recipe import world_words
 from longtake.text import Tokenizer
 from longtake.world import render, sample_scenes
 from longtake.world.cast import HELD_OUT_PAIRS

@@ -14,7 +14,8 @@ from longtake.cli import interrupts
 from longtake.cli.main import CANNOT, DONE, STOPPED, run
 from longtake.media.video import read_video
 from longtake.recipes import previz
-from longtake.recipes.previz import Outcome, PrevizRecipe
+from longtake.recipes.previz import Outcome
+from longtake.recipes.recipe import PrevizRecipe
 from longtake.train.loop import state_path
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tiny_train.json"
@@ -64,7 +65,12 @@ def test_json_is_one_object_at_the_end(capsys):
     told = capsys.readouterr()
     report = json.loads(told.out)
     assert report.pop("elapsed_s") >= 0
-    assert report == {"folder": "mine", "files": ["model.json"], "held_out_psnr_db": 33.333}
+    assert report == {
+        "folder": "mine",
+        "files": ["model.json"],
+        "held_out_psnr_db": 33.333,
+        "held_out_loss": None,
+    }
     assert told.err == ""
 
 

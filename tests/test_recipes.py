@@ -3,10 +3,12 @@
 import csv
 import json
 import math
+import random
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,9 +18,10 @@ from longtake.checkpoints import content_hash, read_json
 from longtake.config import ModelConfig, SampleConfig, TextConfig, from_dict, merge
 from longtake.errors import CannotHere, OutputError, SettingError
 from longtake.presets import MODEL_FILE, find
-from longtake.recipes import previz
-from longtake.recipes.folder import has_weights, resume_point
-from longtake.recipes.previz import PrevizRecipe, run, world_words
+from longtake.recipes import autoencoder, denoiser, weights
+from longtake.recipes.folder import has_weights, resume_point, weights_path
+from longtake.recipes.previz import run
+from longtake.recipes.recipe import PrevizRecipe, world_words
 from longtake.recipes.settings import load_recipe
 from longtake.text import TextEncoder, Tokenizer
 from longtake.train.loop import Trainer
@@ -114,20 +117,20 @@ def killed_at(monkeypatch, target, name, moment):
     [
         (Trainer, "_one_step", 2, None),
         (Trainer, "_one_step", 4, "step 2 of 5 of the autoencoder"),
-        (previz, "measure_latents", 1, "step 5 of 5 of the autoencoder"),
-        (previz, "export", 1, "step 5 of 5 of the autoencoder"),
+        (autoencoder, "measure_latents", 1, "step 5 of 5 of the autoencoder"),
+        (autoencoder, "export", 1, "step 5 of 5 of the autoencoder"),
         (Trainer, "_one_step", 6, "step 5 of 5 of the autoencoder"),
         (Trainer, "_one_step", 10, "step 4 of 5 of the transformer"),
-        (previz, "export", 3, "step 5 of 5 of the transformer"),
-        (previz, "atomic_write", 1, "step 5 of 5 of the transformer"),
+        (weights, "export", 2, "step 5 of 5 of the transformer"),
+        (weights, "atomic_write", 1, "step 5 of 5 of the transformer"),
     ],
 )
 def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(
     whole, tmp_path, monkeypatch, target, name, moment, point
 ):
     # Pictures take most of the time and none of them is part of the model.
-    monkeypatch.setattr(previz, "_sample_strips", lambda *_: None)
-    monkeypatch.setattr(previz, "film_strips", lambda *_, **__: None)
+    monkeypatch.setattr(denoiser, "_sample_strips", lambda *_: None)
+    monkeypatch.setattr(autoencoder, "film_strips", lambda *_, **__: None)
     with monkeypatch.context() as patch:
         killed_at(patch, target, name, moment)
         with pytest.raises(KeyboardInterrupt):
@@ -175,7 +178,7 @@ def test_a_run_is_not_resumed_with_other_settings_or_shapes(whole, tmp_path, mon
 
 @pytest.mark.parametrize("mode", ["linear", "block", "softmax"])
 def test_the_loss_falls_in_every_attention_mode(whole, tmp_path, monkeypatch, mode):
-    monkeypatch.setattr(previz, "_sample_strips", lambda *_: None)
+    monkeypatch.setattr(denoiser, "_sample_strips", lambda *_: None)
     recipe = merge(
         RECIPE,
         {
@@ -261,12 +264,10 @@ def test_weights_of_a_narrower_vocabulary_can_be_gone_on_from(tmp_path):
     config = TextConfig(width=32, depth=1, heads=2, max_tokens=8)
     narrow, wide = ("ball", "red"), ("a", "ball", "red")
     one, two = TextEncoder(config, 5), TextEncoder(replace(config, max_tokens=12), 6)
-    previz.export(one, previz.weights_path(tmp_path, "text"))
-    (tmp_path / previz.MODEL_FILE).write_text(
-        json.dumps({"words": narrow, "text": {"max_tokens": 8}})
-    )
+    weights.export(one, weights_path(tmp_path, "text"))
+    (tmp_path / MODEL_FILE).write_text(json.dumps({"words": narrow, "text": {"max_tokens": 8}}))
     fresh = two.tokens.weight[3].clone()
-    previz.fill_text(two, tmp_path, wide)
+    weights.fill_text(two, tmp_path, wide)
     kept = one.tokens.weight.to(torch.bfloat16).float()
     assert torch.equal(two.tokens.weight[[0, 1, 2, 4, 5]], kept)
     assert torch.equal(two.tokens.weight[3], fresh)
@@ -277,8 +278,8 @@ def test_weights_of_a_narrower_vocabulary_can_be_gone_on_from(tmp_path):
 def test_the_longest_captions_fit_the_text_encoder(level):
     recipe = PrevizRecipe(level=level.name)
     tokenizer = Tokenizer(recipe.model.words, recipe.model.text.max_tokens)
-    rng = previz.random.Random(0)
-    scenes = sample_scenes(300, previz.np.random.default_rng(0), level=level)
+    rng = random.Random(0)
+    scenes = sample_scenes(300, np.random.default_rng(0), level=level)
     told = [caption(scenes, i, rng, style=s).text for i in range(300) for s in level.styles]
     assert sum(tokenizer.read(text).cut for text in told) == 0
 
@@ -364,7 +365,7 @@ def test_both_stages_together_stay_under_the_limit_of_compiled_graphs(tmp_path, 
         torch, "compile", lambda f, **options: compiled(f, backend="eager", **options)
     )
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
-    monkeypatch.setattr(previz, "_sample_strips", lambda *_: None)
+    monkeypatch.setattr(denoiser, "_sample_strips", lambda *_: None)
     # As many blocks as the embedded model has, and clips of different length in the two stages.
     blocks = {"encoder_blocks": [2, 2, 1], "decoder_blocks": [3, 3, 2]}
     recipe = merge(

@@ -7,7 +7,7 @@ import pytest
 
 from longtake import config
 from longtake.cli.settings_page import CLASSES, field_docs, settings_page
-from longtake.recipes.previz import PrevizRecipe
+from longtake.recipes.recipe import PrevizRecipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 

@@ -7,6 +7,7 @@ import torch
 
 from longtake.model import Transformer
 from longtake.train.causal import monotone_levels, two_streams
+from longtake.train.losses import chunk_loss, flow_loss
 
 FP64 = 1e-10
 CHUNKS = (3, 2, 2)
@@ -21,8 +22,8 @@ def take(tiny, request):
         torch.nn.init.normal_(block.feed_forward.temporal.weight, std=0.05)
     noisy, history = torch.randn(2, 2, 8, 7, 2, 3, dtype=torch.float64)
     sigma = torch.rand(2, 7, dtype=torch.float64)
-    text = torch.randn(2, 4, 24, dtype=torch.float64)
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    text = torch.randn(2, 3, 4, 24, dtype=torch.float64)
+    mask = torch.tensor([[[True] * 4] * 3, [[True, True, False, False]] * 3])
     return model, noisy, sigma, history, torch.zeros_like(sigma), text, mask
 
 
@@ -30,11 +31,12 @@ def test_a_training_pass_is_what_a_rollout_computes_after_the_same_history(take)
     model, noisy, sigma, history, clean, text, mask = take
     trained = two_streams(*take, CHUNKS)
     state, start = None, 0
-    for frames in CHUNKS:
+    for number, frames in enumerate(CHUNKS):
         here = slice(start, start + frames)
-        rolled, _ = model.advance(noisy[:, :, here], sigma[:, here], text, mask, (frames,), state)
+        read = (text[:, number], mask[:, number], (frames,), state)
+        rolled, _ = model.advance(noisy[:, :, here], sigma[:, here], *read)
         assert torch.allclose(trained[:, :, here], rolled, atol=FP64)
-        _, state = model.advance(history[:, :, here], clean[:, here], text, mask, (frames,), state)
+        _, state = model.advance(history[:, :, here], clean[:, here], *read)
         start += frames
 
 
@@ -44,6 +46,41 @@ def test_noisy_chunks_do_not_see_each_other(take):
     after = two_streams(*take, CHUNKS)
     assert not torch.allclose(before[:, :, :3], after[:, :, :3], atol=1e-3)
     assert torch.allclose(before[:, :, 3:], after[:, :, 3:], atol=FP64)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_each_chunk_reads_its_own_caption_and_remembers_those_before(take, number):
+    before = two_streams(*take, CHUNKS)
+    take[5][:, number] += 1
+    after = two_streams(*take, CHUNKS)
+    changed = (before - after).abs().amax((0, 1, 3, 4)) > 1e-6
+    first = sum(CHUNKS[:number])
+    assert changed.tolist() == [False] * first + [True] * (7 - first)
+
+
+@pytest.mark.parametrize("take", ["linear"], indirect=True)
+def test_one_chunk_without_a_past_has_the_loss_of_the_bidirectional_denoiser(take):
+    model, noisy, _, history, clean, text, mask = take
+    sigma = torch.tensor([[0.3], [0.8]], dtype=torch.float64).expand(-1, 7)
+    target = torch.randn_like(noisy)
+    with torch.no_grad():
+        causal = two_streams(model, noisy, sigma, history, clean, text[:, :1], mask[:, :1], (7,))
+        plain = model(noisy, sigma, text[:, 0], mask[:, 0])
+    loss, low = chunk_loss(target, causal, sigma)
+    each = flow_loss(target, plain)
+    assert float(loss) == pytest.approx(float(each.mean()), rel=1e-6)
+    assert float(low) == pytest.approx(float(each[0]), rel=1e-6)
+
+
+def test_a_given_frame_does_not_count():
+    target, predicted = torch.randn(2, 2, 8, 4, 2, 3)
+    sigma = torch.full((2, 4), 0.7)
+    sigma[0, 0] = 0
+    before, _ = chunk_loss(target, predicted, sigma)
+    predicted[0, :, 0] += 5
+    assert torch.equal(chunk_loss(target, predicted, sigma)[0], before)
+    predicted[1, :, 0] += 5
+    assert chunk_loss(target, predicted, sigma)[0] > before
 
 
 def test_gradients_reach_the_history_of_every_earlier_chunk_and_none_of_the_last(take):

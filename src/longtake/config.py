@@ -311,6 +311,45 @@ class TrainConfig:
             raise SettingError(msg)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CausalConfig:
+    """What a model is taught that goes on chunk by chunk."""
+
+    chunk: int = 5
+    """Latent frames it goes on by: 1, 2, 4 or 5, so that beats of scripts begin where chunks do."""
+    max_frames: int = 961
+    """Longest take of the model that is left; it goes on beyond the clips it was trained on."""
+    scripts: float = 0.5
+    """Share of clips from one-minute scripts; levels in which nobody leaves the frame have none."""
+    levels: Literal["monotone", "independent"] = "monotone"
+    """Noise levels of a clip's chunks: never falling from one to the next, or each on its own."""
+    history_noise: float = 0.1
+    """Highest noise level of what a chunk goes on from; more forgives more errors in long takes."""
+    clean_history: float = 0.25
+    """Share of clips that go on from a past without noise, as a rollout does."""
+    first_frame: float = 0.25
+    """Share of clips whose first frame is given, so that films can start from a picture."""
+
+    def __post_init__(self) -> None:
+        """Check that chunks fit beats, and the shares."""
+        if self.chunk not in (1, 2, 4, 5):
+            msg = f"chunk must be 1, 2, 4 or 5 latent frames, got {self.chunk}; try 5"
+            raise SettingError(msg)
+        limit = int(MAX_SECONDS * FPS) + 1
+        if not 1 <= self.max_frames <= limit:
+            msg = f"max_frames must be 1 to {limit}, got {self.max_frames}; try 961 (a minute)"
+            raise SettingError(msg)
+        for name, value in (
+            ("scripts", self.scripts),
+            ("history_noise", self.history_noise),
+            ("clean_history", self.clean_history),
+            ("first_frame", self.first_frame),
+        ):
+            if not 0 <= value <= 1:
+                msg = f"{name} must be 0 to 1, got {value}"
+                raise SettingError(msg)
+
+
 def frames_for(seconds: float) -> int:
     """Frames of a take: 16 x seconds + 1, seconds rounded up to the next frame.
 

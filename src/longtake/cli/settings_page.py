@@ -11,7 +11,7 @@ from textwrap import dedent
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake import config
-from longtake.recipes.previz import PrevizRecipe
+from longtake.recipes.recipe import PrevizRecipe
 
 CLASSES: tuple[type[Any], ...] = (
     *(cls for cls in vars(config).values() if isinstance(cls, type) and is_dataclass(cls)),

@@ -19,7 +19,8 @@ from longtake.cli.progress import tell
 from longtake.cli.prompt import STDIN
 
 if TYPE_CHECKING:
-    from longtake.recipes.previz import Outcome, PrevizRecipe
+    from longtake.recipes.previz import Outcome
+    from longtake.recipes.recipe import PrevizRecipe
 
 
 @Parameter(name="*")
@@ -29,10 +30,10 @@ class TrainOptions:
 
     out: Path
     """Folder of the model; an unfinished run in it goes on where it stopped."""
-    stage: Literal["all", "autoencoder", "transformer"] = "all"
-    """Both stages, or one of them."""
+    stage: Literal["all", "autoencoder", "transformer", "causal"] = "all"
+    """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk."""
     start: Path | None = None
-    """Folder of weights to go on from; the transformer alone takes its autoencoder from there."""
+    """Folder of weights to go on from: an autoencoder for the transformer, a model for causal."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -73,6 +74,7 @@ def train(name_or_file: str, /, *, options: TrainOptions) -> None:
             "folder": str(options.out),
             "files": outcome.files,
             "held_out_psnr_db": outcome.held_out_psnr,
+            "held_out_loss": outcome.held_out_loss,
             "elapsed_s": round(elapsed_s, 3),
         }
         tell(json.dumps(report), done="the model is finished")
@@ -115,17 +117,23 @@ def _summary(
     name: str, options: TrainOptions, recipe: "PrevizRecipe", outcome: "Outcome", elapsed_s: float
 ) -> str:
     folder = shlex.quote(str(options.out))
+    causal = options.stage == "causal"
+    clips, frames = recipe.transformer, recipe.model.max_frames
+    if causal:
+        clips, frames = recipe.causal, recipe.takes.max_frames
     made, following = (
-        "a model",
+        "a model that goes on by chunks" if causal else "a model",
         (
             f'longtake generate "a red ball bounces on grass" --model {folder} '
-            f"--size {recipe.transformer.width}x{recipe.transformer.height} "
-            f"--frames {recipe.model.max_frames}"
+            f"--size {clips.width}x{clips.height} --frames {frames}"
         ),
     )
     if options.stage == "autoencoder":
         made = "an autoencoder"
         following = f"longtake train {shlex.quote(name)} --stage transformer --out {folder}"
-    score = outcome.held_out_psnr
-    quality = "" if score is None else f", held-out PSNR {score:.2f} dB"
+    quality = ""
+    if outcome.held_out_psnr is not None:
+        quality += f", held-out PSNR {outcome.held_out_psnr:.2f} dB"
+    if outcome.held_out_loss is not None:
+        quality += f", held-out loss {outcome.held_out_loss:.4f}"
     return f"{options.out}: {made}{quality}, took {elapsed_s:.0f} s\nnow try: {following}"

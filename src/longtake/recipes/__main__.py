@@ -12,6 +12,7 @@ from pathlib import Path
 from longtake.errors import LongtakeError
 from longtake.parallel import join, leave
 from longtake.pipeline import device_of
+from longtake.recipes.folder import STAGES
 from longtake.recipes.previz import run
 from longtake.recipes.settings import load_recipe
 
@@ -19,7 +20,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="longtake.recipes")
     parser.add_argument("name_or_file", nargs="?", default="previz")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--stage", choices=("all", "autoencoder", "transformer"), default="all")
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--start", type=Path)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

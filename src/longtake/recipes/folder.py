@@ -10,10 +10,10 @@ from longtake.presets import MODEL_FILE
 from longtake.storage import check_writable
 from longtake.train.loop import state_path
 
-STAGES = ("autoencoder", "transformer")
-"""Stages in the order they run in; each leaves weights of its name."""
-Which = Literal["all", "autoencoder", "transformer"]
-"""Stages of one run."""
+STAGES = ("autoencoder", "transformer", "causal")
+"""Stages in the order they run in."""
+Which = Literal["all", "autoencoder", "transformer", "causal"]
+"""Stages of one run; all are those that begin from nothing, which is the first two."""
 
 
 def weights_path(folder: Path, part: str) -> Path:
@@ -44,6 +44,12 @@ def check_folder(folder: Path, stage: Which, start: Path | None) -> None:
         msg = (
             f"the transformer needs an autoencoder and {folder} has none; run --stage autoencoder "
             "first, or name a folder that has one with --start"
+        )
+        raise SettingError(msg)
+    if stage == "causal" and not (start and (start / MODEL_FILE).is_file()):
+        msg = (
+            "the causal stage goes on from a trained model; name its folder, with "
+            f"{MODEL_FILE} and all weights, with --start"
         )
         raise SettingError(msg)
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())

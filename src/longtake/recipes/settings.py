@@ -7,7 +7,7 @@ from typing import Any
 
 from longtake.config import merge
 from longtake.errors import SettingError
-from longtake.recipes.previz import PrevizRecipe
+from longtake.recipes.recipe import PrevizRecipe
 
 RECIPES = ("previz",)
 """Recipes by name."""

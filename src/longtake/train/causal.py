@@ -15,8 +15,8 @@ def two_streams(
     sigma: Float[Tensor, "b t"],
     history: Latents,
     history_sigma: Float[Tensor, "b t"],
-    text: Float[Tensor, "b m e"],
-    mask: Bool[Tensor, "b m"],
+    text: Float[Tensor, "b chunks m e"],
+    mask: Bool[Tensor, "b chunks m"],
     chunks: tuple[int, ...],
 ) -> Latents:
     """Velocity of every chunk of a take, each after the history of the chunks before it.
@@ -31,18 +31,18 @@ def two_streams(
         sigma: Noise level of each latent frame, in [0, 1].
         history: The same take clean, or nearly so.
         history_sigma: Noise levels of the history; a rollout commits at 0.
-        text: Embeddings from the text encoder.
+        text: Embeddings of the caption in force in each chunk, from the text encoder.
         mask: True where a text token is real.
         chunks: Latent frames of each chunk, in order.
     """
     rows = len(noisy)
     latents, levels = torch.cat([history, noisy]), torch.cat([history_sigma, sigma])
-    text, mask = text.repeat(2, 1, 1), mask.repeat(2, 1)
+    text, mask = text.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1)
     velocities, state, start = [], None, 0
-    for frames in chunks:
+    for number, frames in enumerate(chunks):
         here = slice(start, start + frames)
         predicted, after = transformer.advance(
-            latents[:, :, here], levels[:, here], text, mask, (frames,), state
+            latents[:, :, here], levels[:, here], text[:, number], mask[:, number], (frames,), state
         )
         velocities.append(predicted[rows:])
         state = _for_both(after, rows)
@@ -85,8 +85,12 @@ def _for_both(state: State, rows: int) -> State:
     def twice(x: Tensor) -> Tensor:
         return torch.cat([x[:rows], x[:rows]])
 
+    def wide(x: Tensor) -> Tensor:
+        # Autocast makes the sums of one chunk in bf16; those over many must not be.
+        return twice(x.to(torch.promote_types(x.dtype, torch.float32)))
+
     layers = tuple(
-        LayerState(type(layer.memory)(*map(twice, layer.memory)), twice(layer.frame))
+        LayerState(type(layer.memory)(*map(wide, layer.memory)), twice(layer.frame))
         for layer in state.layers
     )
     return State(layers, state.latent_frames)

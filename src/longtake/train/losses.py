@@ -61,6 +61,26 @@ def flow_loss(target: Latents, predicted: Latents) -> Float[Tensor, " b"]:
     return (predicted.float() - target.float()).square().mean(dim=(1, 2, 3, 4))
 
 
+def chunk_loss(
+    target: Latents, predicted: Latents, sigma: Float[Tensor, "b t"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Flow loss over all latent frames that have noise, and over those that have little.
+
+    A latent frame at sigma 0 is given, so what is predicted for it does not count. If none is
+    given, the first is the mean of `flow_loss`.
+
+    Args:
+        target: Velocity.
+        predicted: The network's.
+        sigma: Noise level of each latent frame, in [0, 1]; little is below 0.5.
+    """
+    errors = (predicted.float() - target.float()).square().mean(dim=(1, 3, 4))
+    noisy = sigma > 0
+    low = noisy & (sigma < 0.5)
+    losses = [(errors * part).sum() / part.sum().clamp_min(1) for part in (noisy, low)]
+    return losses[0], losses[1].detach()
+
+
 def psnr(target: Float[Tensor, "*any"], predicted: Float[Tensor, "*any"]) -> Float[Tensor, ""]:
     """Peak signal to noise ratio in dB of frames in [-1, 1]."""
     return -10 * torch.log10((predicted - target).square().mean() / 4)

@@ -1,5 +1,6 @@
 """Scenes: what is in each clip, as columns of numbers into the tables of `cast` and `stage`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -72,6 +73,12 @@ class Scenes:
         if isinstance(index, (int, np.integer)):
             index = [index]
         return Scenes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+def join_scenes(batches: Sequence[Scenes]) -> Scenes:
+    """One batch of several, of equal numbers of subjects."""
+    names = [field.name for field in fields(Scenes)]
+    return Scenes(**{name: np.concatenate([getattr(b, name) for b in batches]) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,17 +22,18 @@ _LIGHT_CHANGES, _CUTS, _ACTS_OUT = 0.6, 0.4, 0.3
 _PAIRS = (("dolly_in", "dolly_out"), ("pedestal_up", "pedestal_down"), ("zoom_in", "zoom_out"))
 """Moves and their way back; none lets the camera see more to the sides than at the start."""
 _ON_THE_SPOT = ("spin", "bounce", "jump")
-_DOES = {
+DOES = {
     "still": "stands still",
     "absent": "stays out of the frame",
     "spin": "spins once",
-    "bounce": "bounces up and down",
+    "bounce": "bounces three times",
     "jump": "jumps once",
     "exit_left": "leaves the frame on the left",
     "exit_right": "leaves the frame on the right",
     "enter_left": "enters the frame from the left",
     "enter_right": "enters the frame from the right",
 }
+"""What a subject does in a beat."""
 
 
 def sample_script(rng: np.random.Generator, level: Level = ACTION) -> Script:
@@ -42,7 +43,17 @@ def sample_script(rng: np.random.Generator, level: Level = ACTION) -> Script:
         rng: Where all randomness comes from.
         level: What can occur; it needs the motions that leave the frame.
     """
-    scene = _cast(rng, level)
+    (script,) = sample_scripts(1, rng, level)
+    return script
+
+
+def sample_scripts(num: int, rng: np.random.Generator, level: Level = ACTION) -> list[Script]:
+    """Draw several scripts in little more time than one."""
+    casts = _casts(num, rng, level)
+    return [_script(casts.select(i), rng, level) for i in range(num)]
+
+
+def _script(scene: Scenes, rng: np.random.Generator, level: Level) -> Script:
     count = int(scene.num_subjects[0])
     gap = int(rng.choice(GAPS_S))
     leaves = int(rng.integers(1, min(3, _BEATS - gap // BEAT_S - 1) + 1))
@@ -64,14 +75,14 @@ def sample_script(rng: np.random.Generator, level: Level = ACTION) -> Script:
     return Script(scene=scene, beats=beats, gap_s=gap)
 
 
-def _cast(rng: np.random.Generator, level: Level) -> Scenes:
+def _casts(num: int, rng: np.random.Generator, level: Level) -> Scenes:
     """One or two subjects in the usual shot, the first of which can leave."""
-    pool = sample_scenes(64, rng, level=replace(level, most_subjects=2))
-    leaver = MOTIONS[numbers(MOTIONS, ["exit_left"])[0]]
-    able = [MOTIONS.index(leaver) in allowed_motions(KINDS[kind]) for kind in pool.kind[:, 0]]
-    scene = pool.select(int(np.flatnonzero(able)[0]))
+    pool = sample_scenes(56 + 8 * num, rng, level=replace(level, most_subjects=2))
+    leaves = int(numbers(MOTIONS, ["exit_left"])[0])
+    able = np.array([leaves in allowed_motions(kind) for kind in KINDS])[pool.kind[:, 0]]
+    scene = pool.select(np.flatnonzero(able)[:num])
     slot = np.where(scene.num_subjects[:, None] == 1, 1, scene.slot)
-    return replace(scene, shot=np.zeros(1, dtype=np.int64), slot=slot)
+    return replace(scene, shot=np.zeros(num, dtype=np.int64), slot=slot)
 
 
 def _acts(rng: np.random.Generator, scene: Scenes, i: int, level: Level) -> list[str]:
@@ -120,7 +131,7 @@ def tell_script(script: Script, rng: random.Random) -> tuple[Caption, tuple[str,
     """A caption of the whole, and one of each beat; all times are seconds of the script."""
     speaker = Speaker(replace(script.scene, camera=np.zeros(1, dtype=np.int64)), 0, rng, "train")
     speaker.light = script.beats[0].light
-    named = [_article(speaker.noun_phrase(i)) for i in speaker.subjects]
+    named = [with_article(speaker.noun_phrase(i)) for i in speaker.subjects]
     place = f"{speaker.say(Slot.GROUND)} {speaker.name_light(tag=False)}"
     opening = f"{' and '.join(named)} {place}"
     beats = tuple(_tell_beat(script, speaker, n) for n in range(len(script.beats)))
@@ -128,7 +139,8 @@ def tell_script(script: Script, rng: random.Random) -> tuple[Caption, tuple[str,
     return Caption(". ".join([opening, *news]), tuple(speaker.facts)), beats
 
 
-def _article(phrase: str) -> str:
+def with_article(phrase: str) -> str:
+    """A noun phrase with `a` or `an` before it."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
@@ -140,7 +152,7 @@ def _tell_beat(script: Script, speaker: Speaker, n: int) -> str:
     """Everything that holds in a beat."""
     beat = script.beats[n]
     clauses = [
-        f"{name} {_DOES[motion]}"
+        f"{name} {DOES[motion]}"
         for name, motion in zip(_names(speaker), beat.motions, strict=False)
     ]
     camera = CAMERA_WORDS[beat.camera].clauses.train[0]
@@ -153,7 +165,7 @@ def _tell_news(script: Script, speaker: Speaker, n: int) -> str:
     """What a beat brings that the one before it had not."""
     beat = script.beats[n]
     said = [
-        f"{name} {_DOES[motion]}"
+        f"{name} {DOES[motion]}"
         for name, motion in zip(_names(speaker), beat.motions, strict=False)
         if motion not in ("still", "absent")
     ]

@@ -1,0 +1,136 @@
+"""Second stage: noise and text to latents."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longtake import flow
+from longtake.config import SampleConfig, TrainConfig, to_dict
+from longtake.media.sheet import film_strips
+from longtake.model import Transformer
+from longtake.parallel import ALONE, Workers
+from longtake.pipeline import Parts, Pipeline, build
+from longtake.recipes.autoencoder import compile_residuals
+from longtake.recipes.folder import weights_path
+from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
+from longtake.recipes.weights import export_model, fill, fill_text
+from longtake.text import TextEncoder, Tokenizer
+from longtake.text.tokenizer import NULL, PAD
+from longtake.train.data import Batch, latent_ring
+from longtake.train.loop import Loss, Prepare, Stage, Trainer
+from longtake.train.losses import flow_loss
+from longtake.vae import Autoencoder
+from longtake.world import caption, sample_scenes
+from longtake.world.level import level_named
+
+
+def train_transformer(
+    recipe: PrevizRecipe,
+    folder: Path,
+    device: torch.device,
+    autoencoder: Autoencoder,
+    start: Path | None = None,
+    workers: Workers = ALONE,
+) -> None:
+    """Train on whole clips; leaves a loadable model in the folder.
+
+    Args:
+        recipe: Settings.
+        folder: Where the weights, the log and the pictures go.
+        device: Where to train.
+        autoencoder: The first stage's result; it does not change.
+        start: Weights to go on from, with a fresh optimiser.
+        workers: Those who train together; the first writes.
+    """
+    config, shapes = recipe.transformer, recipe.model
+    torch.manual_seed(config.seed)
+    tokenizer = Tokenizer(shapes.words, shapes.text.max_tokens)
+    autoencoder.eval().requires_grad_(False)
+    text, transformer, _ = build(shapes)
+    both = nn.ModuleDict({"text": text, "transformer": transformer}).to(device)
+    if start is not None:
+        fill_text(text, start, shapes.words)
+        fill(transformer, weights_path(start, "transformer"))
+    if config.compile:
+        compile_residuals(autoencoder)
+        for block in transformer.blocks:
+            block.compile(dynamic=False)
+
+    @torch.compiler.set_stance("force_eager")
+    def preview(path: Path) -> None:
+        _sample_strips(path, recipe, (text, transformer, autoencoder))
+
+    stage = Stage(
+        name="transformer",
+        module=both,
+        outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
+        ring=latent_ring(config, autoencoder, tokenizer, workers, level_named(recipe.level)),
+        fill=max(1, config.pool // config.render_batch // 4),
+        prepare=_denoiser_inputs(config),
+        loss=_denoiser_loss(text, transformer, config),
+        metric="low_noise",
+        preview=preview,
+        shapes=to_dict(shapes),
+    )
+    Trainer(stage, config, folder, workers).run()
+    if not workers.first:
+        return
+    export_model(folder, (text, transformer, autoencoder), shapes)
+
+
+def _denoiser_inputs(config: TrainConfig) -> Prepare:
+    """Clean latents, noise, a noise level and a caption of each clip."""
+
+    def prepare(batch: Batch, generator: torch.Generator) -> Batch:
+        clean, wordings = batch[0].float(), batch[1].long()
+        tokens = drop_captions(wordings, config.caption_dropout, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        level = flow.logit_normal(len(clean), config.shift, generator, clean.device)
+        return clean, noise, level, tokens
+
+    return prepare
+
+
+def _denoiser_loss(text: TextEncoder, transformer: Transformer, config: TrainConfig) -> Loss:
+    """Latents and wordings to (flow loss, its mean over the samples of low noise)."""
+
+    def loss(clean: Tensor, noise: Tensor, level: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        sigma = level[:, None].expand(-1, clean.shape[2])
+        kind = clean.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):
+            embeddings, mask = text(tokens)
+            predicted = transformer(flow.interpolate(clean, noise, sigma), sigma, embeddings, mask)
+        errors = flow_loss(flow.velocity(clean, noise), predicted)
+        low = (level < 0.5).float()
+        return errors.mean(), (errors.detach() * low).sum() / low.sum().clamp_min(1)
+
+    return loss
+
+
+def drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """One wording of each clip; some become the null prompt, which guidance pushes away from."""
+    rows, device = len(wordings), wordings.device
+    chosen = torch.randint(wordings.shape[1], (rows,), generator=generator, device=device)
+    tokens = wordings[torch.arange(rows, device=device), chosen]
+    null = torch.full_like(tokens[:1], PAD)
+    null[..., 0] = NULL
+    dropped = torch.rand(rows, generator=generator, device=device) < dropout
+    return torch.where(dropped.view(-1, *[1] * (tokens.ndim - 1)), null, tokens)
+
+
+def _sample_strips(path: Path, recipe: PrevizRecipe, parts: Parts) -> None:
+    """Film strips of the model's films of a few held-out captions."""
+    scenes = sample_scenes(8, np.random.default_rng(HELD_OUT_SEED), level=level_named(recipe.level))
+    pipeline = Pipeline(name="training", model_hash="", config=recipe.model, parts=parts)
+    config = recipe.transformer
+    settings = SampleConfig(
+        width=config.width, height=config.height, frames=config.frames, seed=config.seed
+    )
+    rng = random.Random(HELD_OUT_SEED)
+    prompts = [caption(scenes, index, rng).text for index in range(len(scenes))]
+    with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        films = [pipeline.generate(prompt, settings=settings).frames for prompt in prompts]
+    film_strips(path, films, labels=prompts)

@@ -1,0 +1,140 @@
+"""Clips of several chunks, half scenes and half scripts, each chunk with the caption in force."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from longtake.config import FPS, TEMPORAL_STRIDE, CausalConfig, TrainConfig, latent_frames_for
+from longtake.errors import SettingError
+from longtake.parallel import Workers
+from longtake.text import Tokenizer
+from longtake.text.tokenizer import PAD
+from longtake.train.data import CAPTIONS, Batch, Ring, scenes_of_batch, to_signed
+from longtake.vae import Autoencoder
+from longtake.world import caption, render
+from longtake.world.level import Level
+from longtake.world.window import TELLINGS, Window, render_windows, sample_windows, tell_window
+
+_ENCODED_AT_ONCE = 2
+"""Clips; memory grows with it, speed hardly."""
+Told = tuple[str, ...]
+"""The caption in force in each chunk."""
+
+
+def check_whole_chunks(frames: int, chunk: int) -> None:
+    """Check that clips are whole chunks.
+
+    Raises:
+        SettingError: they are not.
+    """
+    length, step = latent_frames_for(frames) - 1, TEMPORAL_STRIDE * chunk
+    if length % chunk:
+        near = max(length // chunk, 1) * step + 1
+        msg = (
+            f"causal.frames must be {step}n + 1 with chunks of {chunk} latent frames, "
+            f"got {frames}; the nearest are {near} and {near + step}"
+        )
+        raise SettingError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filming:
+    """What clips are filmed of; clips of the same number and seed are the same."""
+
+    config: TrainConfig
+    takes: CausalConfig
+    level: Level
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Latent frames of each chunk; the first holds frame 0 as well."""
+        size = self.takes.chunk
+        count = (latent_frames_for(self.config.frames) - 1) // size
+        return (1 + size, *[size] * (count - 1))
+
+    @property
+    def chunk_s(self) -> float:
+        """Seconds of a chunk."""
+        return self.takes.chunk * TEMPORAL_STRIDE / FPS
+
+    @property
+    def scripts(self) -> int:
+        """Clips of a rendering that are windows of scripts."""
+        can = "exit_left" in self.level.motions
+        return round(self.takes.scripts * self.config.render_batch) if can else 0
+
+    def film(
+        self, seed: int, number: int, device: torch.device
+    ) -> tuple[UInt8[Tensor, "b frames height width 3"], list[tuple[Told, ...]]]:
+        """Clips of a rendering, scenes before scripts, and the wordings of each."""
+        config, rng = self.config, random.Random(f"{seed} {number}")
+        films, told = [], []
+        if plain := config.render_batch - self.scripts:
+            scenes = scenes_of_batch(seed, number, plain, self.level)
+            films.append(
+                render(
+                    scenes, frames=config.frames, height=config.height, width=config.width,
+                    device=device,
+                )
+            )  # fmt: skip
+            for i in range(plain):
+                styles = [rng.choice(self.level.styles) for _ in range(CAPTIONS)]
+                texts = [caption(scenes, i, rng, style=style).text for style in styles]
+                told.append(tuple((text,) * len(self.chunks) for text in texts))
+        if self.scripts:
+            windows = self._windows(seed, number)
+            films.append(
+                render_windows(windows, height=config.height, width=config.width, device=device)
+            )
+            for window in windows:
+                ways = rng.sample(TELLINGS, CAPTIONS)
+                told.append(tuple(tell_window(window, rng, self.level, way) for way in ways))
+        return torch.cat(films), told
+
+    def _windows(self, seed: int, number: int) -> list[Window]:
+        rng = np.random.default_rng([seed, number, 2])
+        return sample_windows(
+            self.scripts, rng, self.level, chunks=len(self.chunks), chunk_s=self.chunk_s
+        )
+
+
+def take_batch(
+    filming: Filming, seed: int, number: int, autoencoder: Autoencoder, tokenizer: Tokenizer
+) -> Batch:
+    """Latents of a rendering, and the tokens that each chunk reads in each wording."""
+    device, precision = autoencoder.latent_mean.device, filming.config.precision
+    frames, told = filming.film(seed, number, device)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        parts = frames.split(_ENCODED_AT_ONCE)
+        latents = torch.cat([autoencoder.encode(to_signed(part)) for part in parts])
+    return latents.to(torch.bfloat16), told_tokens(told, tokenizer).to(device)
+
+
+def take_ring(
+    filming: Filming, autoencoder: Autoencoder, tokenizer: Tokenizer, workers: Workers
+) -> Ring:
+    """Clips of several chunks as latents with their tokenised captions."""
+    config = filming.config
+
+    def make(number: int) -> Batch:
+        return take_batch(filming, config.seed, number, autoencoder, tokenizer)
+
+    return Ring(make, config.pool // config.render_batch, workers)
+
+
+def told_tokens(
+    told: list[tuple[Told, ...]], tokenizer: Tokenizer
+) -> Int[Tensor, "b wordings chunks m"]:
+    """Captions as tokens, padded to the longest prompt the encoder takes."""
+    shape = (len(told), len(told[0]), len(told[0][0]), tokenizer.max_tokens)
+    tokens = np.full(shape, PAD, dtype=np.int16)
+    read = {text: tokenizer.read(text).tokens for clip in told for way in clip for text in way}
+    for clip, wordings in enumerate(told):
+        for wording, texts in enumerate(wordings):
+            for chunk, text in enumerate(texts):
+                tokens[clip, wording, chunk, : len(read[text])] = read[text]
+    return torch.from_numpy(tokens)
