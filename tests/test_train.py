@@ -163,10 +163,25 @@ def test_swapping_the_average_twice_changes_nothing():
 def test_a_perfect_reconstruction_costs_only_the_kl_term():
     video, mean = torch.rand(1, 5, 16, 16, 3), torch.zeros(1, 2, 2, 1, 1)
     loss, squared = autoencoder_loss(
-        video, video, mean, torch.zeros_like(mean), kl_weight=1.0, squared_weight=1.0
-    )
+        video, video, mean, torch.zeros_like(mean), torch.ones(1, 5, 16, 16),
+        kl_weight=1.0, squared_weight=1.0,
+    )  # fmt: skip
     assert loss == 0
     assert squared == 0
+
+
+def test_an_error_costs_more_where_a_pixel_weighs_more_and_the_squared_error_stays():
+    video, mean = torch.zeros(1, 5, 16, 16, 3), torch.zeros(1, 2, 2, 1, 1)
+    wrong, weight = video.clone(), torch.ones(1, 5, 16, 16)
+    wrong[:, :, 4:8, 4:8] = 0.5
+    heavy = weight.clone()
+    heavy[:, :, 4:8, 4:8] = 3
+    cost = [
+        autoencoder_loss(video, wrong, mean, mean, w, kl_weight=0.0, squared_weight=1.0)
+        for w in (weight, heavy)
+    ]
+    assert cost[1][0] == pytest.approx(3 * cost[0][0].item())
+    assert cost[1][1] == cost[0][1]
 
 
 def test_flow_loss_is_one_number_a_sample():

@@ -13,7 +13,7 @@ from longtake.world.cast import KINDS, MOTIONS, Kind, allowed_motions
 from longtake.world.choreography import frame_times, track
 from longtake.world.geometry import build, parts_per_subject, place, project
 from longtake.world.level import FIRST, WHOLE
-from longtake.world.render import render, render_ids
+from longtake.world.render import render, render_ids, render_with_mask
 from longtake.world.sampling import sample_scenes
 from longtake.world.scene import WORLD_VERSION, Scenes, Subject
 from longtake.world.truth import truth, with_visibility
@@ -276,3 +276,13 @@ def test_a_hidden_subject_is_less_visible():
     seen = [subject.visible[0] for subject in clip.subjects if subject.visible]
     assert seen[0] == 1.0
     assert seen[1] < 0.2
+
+
+def test_the_mask_is_where_a_film_changes_when_its_subjects_are_taken_away():
+    scenes = sample_scenes(3, np.random.default_rng(4), level=WHOLE)
+    size = {"frames": 2, "height": 64, "width": 112}
+    film, mask = render_with_mask(scenes, **size)
+    assert torch.equal(film, render(scenes, **size))
+    seen = render_ids(scenes, **size) >= 0
+    assert (mask & seen).sum() > 0.9 * seen.sum()
+    assert mask.float().mean() < 0.6

@@ -249,6 +249,8 @@ class TrainConfig:
     """Weight of the autoencoder's KL term."""
     squared: float = 2.0
     """Weight of the autoencoder's squared error."""
+    subjects: float = 0.0
+    """Extra weight of the pixels of subjects and their shadows, for the autoencoder."""
     seed: int = 0
     """Seed of weights, clips, captions and noise."""
     pool: int = 1024
@@ -290,6 +292,7 @@ class TrainConfig:
             ("shift", self.shift, 0.1, 100),
             ("kl", self.kl, 0, 10**6),
             ("squared", self.squared, 0, 10**6),
+            ("subjects", self.subjects, 0, 10**6),
             ("seed", self.seed, 0, MAX_SEED),
             ("pool", self.pool, 1, 10**7),
             ("render_batch", self.render_batch, 1, 10**5),

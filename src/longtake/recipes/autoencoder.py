@@ -132,14 +132,15 @@ def _round_trip(model: Autoencoder, clips: list[Tensor]) -> list[Tensor]:
 
 
 def _autoencoder_inputs(config: TrainConfig, shape: AutoencoderConfig) -> Prepare:
-    """Clips and the noise their latents are drawn with."""
+    """Clips, the weight of each pixel and the noise their latents are drawn with."""
     stride, latent_frames = shape.spatial_stride, latent_frames_for(config.frames)
     grid = (latent_frames, config.height // stride, config.width // stride)
 
     def prepare(batch: Batch, generator: torch.Generator) -> Batch:
-        (frames,) = batch
+        frames, subjects = batch
         size = (len(frames), shape.latent_channels, *grid)
-        return frames, torch.randn(size, generator=generator, device=frames.device)
+        noise = torch.randn(size, generator=generator, device=frames.device)
+        return frames, 1 + config.subjects * subjects.float(), noise
 
     return prepare
 
@@ -148,7 +149,7 @@ def _autoencoder_loss(model: Autoencoder, config: TrainConfig) -> Loss:
     """Clips to (loss, PSNR of the batch in dB)."""
     score = torch.compile(autoencoder_loss, dynamic=False) if config.compile else autoencoder_loss
 
-    def loss(frames: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(frames: Tensor, weight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         target = to_signed(frames)
         kind = target.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -159,6 +160,7 @@ def _autoencoder_loss(model: Autoencoder, config: TrainConfig) -> Loss:
             predicted,
             mean,
             log_variance,
+            weight,
             kl_weight=config.kl,
             squared_weight=config.squared,
         )

@@ -15,6 +15,7 @@ from longtake.text.tokenizer import PAD
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, caption, render, sample_scenes
 from longtake.world.level import FIRST, Level
+from longtake.world.render import render_with_mask
 
 Batch = tuple[Tensor, ...]
 CAPTIONS = 2
@@ -73,12 +74,12 @@ def to_signed(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 def pixel_ring(
     config: TrainConfig, device: torch.device, workers: Workers, level: Level = FIRST
 ) -> Ring:
-    """Short clips as bytes, for the autoencoder."""
+    """Short clips as bytes, and where their subjects are, for the autoencoder."""
 
     def make(number: int) -> Batch:
         scenes = scenes_of_batch(config.seed, number, config.render_batch, level)
         starts = np.random.default_rng([config.seed, number, 1]).random(len(scenes))
-        frames = render(
+        return render_with_mask(
             scenes,
             frames=config.frames,
             height=config.height,
@@ -86,7 +87,6 @@ def pixel_ring(
             start_s=(starts * _LATE_START_S).astype(np.float32),
             device=device,
         )
-        return (frames,)
 
     return Ring(make, config.pool // config.render_batch, workers)
 

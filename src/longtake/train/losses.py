@@ -15,29 +15,37 @@ def autoencoder_loss(
     predicted: Frames,
     mean: Latents,
     log_variance: Latents,
+    weight: Float[Tensor, "b frames height width"],
     *,
     kl_weight: float,
     squared_weight: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Absolute, squared, edge, flicker and KL terms; returns (loss, mean squared error).
 
-    |x - y| + squared * (x - y)^2 + |edges of x - y| at three scales
-    + 0.3 |change over time of x - y| + kl * KL(q(z|x) || N(0, 1)).
+    With e = x - y and w the weight of each pixel: |w e| + squared * w e^2 + |edges of w e| at three
+    scales + 0.3 |change over time of w e| + kl * KL(q(z|x) || N(0, 1)).
 
     Args:
         target: Frames in [-1, 1].
         predicted: Their reconstruction.
         mean: Mean of the raw latents.
         log_variance: Log variance of the raw latents.
+        weight: How much each pixel counts; 1 is ordinary.
         kl_weight: Weight of the KL term, a mean over latent values.
         squared_weight: Weight of the squared error, which is what PSNR measures.
     """
     error = predicted - target
     squared = error.square().mean()
-    flicker = (error[:, 1:] - error[:, :-1]).abs().mean() if error.shape[1] > 1 else squared * 0
+    weighted = error * weight[..., None]
+    flicker = _change(weighted) if error.shape[1] > 1 else squared * 0
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    loss = error.abs().mean() + squared_weight * squared + _edges(error)
+    loss = weighted.abs().mean() + squared_weight * (weighted * error).mean() + _edges(weighted)
     return loss + 0.3 * flicker + kl_weight * kl, squared
+
+
+def _change(error: Frames) -> Float[Tensor, ""]:
+    """Mean absolute difference of the error from frame to frame."""
+    return (error[:, 1:] - error[:, :-1]).abs().mean()
 
 
 def _edges(error: Frames) -> Float[Tensor, ""]:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Int8, UInt8
+from jaxtyping import Bool, Int8, UInt8
 from torch import Tensor
 
 from longtake.config import FPS
@@ -41,6 +41,31 @@ def render(
     scene = build(scenes, times)
     film = raycast(scene.frame, scene.parts, scene.groups, scene.spans, height, width, samples)
     return rearrange(film, "(b f) h w c -> b f h w c", b=len(scenes))
+
+
+def render_with_mask(
+    scenes: Scenes,
+    *,
+    frames: int = 81,
+    height: int = 256,
+    width: int = 448,
+    start_s: float | np.ndarray = 0.0,
+    fps: float = FPS,
+    device: torch.device | str = "cpu",
+) -> tuple[UInt8[Tensor, "b frames height width 3"], Bool[Tensor, "b frames height width"]]:
+    """Film scenes with and without their subjects: the film, and where the two differ.
+
+    The mask covers what subjects and their shadows change. Arguments as of `render`.
+    """
+    times = frame_times(len(scenes), frames, fps, start_s, torch.device(device))
+    scene = build(scenes, times)
+    films = []
+    for count in (0, scenes.kind.shape[1]):
+        for first, last in scene.spans[:count].tolist():
+            scene.parts[:, first:last, PRIMITIVE] = NO_PART
+        film = raycast(scene.frame, scene.parts, scene.groups, scene.spans, height, width)
+        films.append(rearrange(film, "(b f) h w c -> b f h w c", b=len(scenes)))
+    return films[0], (films[0] != films[1]).any(dim=-1)
 
 
 def render_ids(
