@@ -291,7 +291,16 @@ def test_the_example_is_a_change_of_the_recipe():
     assert causal_shapes(recipe).max_frames == 961
 
 
+@pytest.fixture
+def no_graphs():
+    """None from other tests, and none left to them."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
 @pytest.mark.compile
+@pytest.mark.usefixtures("no_graphs")
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # from inside the compiler
 def test_the_blocks_have_one_graph_for_the_first_chunk_and_one_for_the_others(
     tmp_path, monkeypatch
