@@ -1,0 +1,267 @@
+"""A public model's path: prompt and first frame to latents, latents to frames, part by part."""
+
+import gc
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from longtake import flow
+from longtake.config import MAX_PROMPT
+from longtake.errors import PromptError, SettingError
+from longtake.guidance import classifier_free
+from longtake.model import Transformer
+from longtake.model.offload import keep_on_host
+from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
+from longtake.official.folder import PublicModel
+from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
+from longtake.official.settings import OfficialConfig
+from longtake.official.transformer import load_transformer
+from longtake.pipeline import Event, Frames, Notice, Progress, to_bytes
+from longtake.samplers import sampler_of
+from longtake.text.gemma import encode, with_motion, words_cut
+from longtake.vae.public import PublicAutoencoder
+from longtake.vae.tiling import Tiling
+
+Offload = Literal["none", "text", "block"]
+"""`none`: all stays on the device. `text`: the encoder leaves. `block`: so do the layers."""
+Latents = Float[Tensor, "1 c t h w"]
+First = Float[Tensor, "1 c 1 h w"]
+Condition = tuple[Embedding, ...]
+HOST = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Where and how a public model computes."""
+
+    device: torch.device
+    """Where."""
+    dtype: torch.dtype
+    """Arithmetic of text encoder and denoiser."""
+    offload: Offload = "text"
+    """What leaves the device when it is not at work."""
+    cache: Path | None = None
+    """Folder of prompt embeddings; None keeps none."""
+
+
+class OfficialPipeline:
+    """A public model: prompts, and first frames if wanted, to films."""
+
+    def __init__(self, model: PublicModel, running: Running) -> None:
+        """Take a checked folder; parts are loaded when they are first needed."""
+        self.model, self.running = model, running
+        self.cache = EmbeddingCache(running.cache)
+        self._transformer: Transformer | None = None
+        self._autoencoder: PublicAutoencoder | None = None
+
+    @torch.no_grad()
+    def stream(
+        self,
+        prompt: str,
+        settings: OfficialConfig,
+        *,
+        image: UInt8[Tensor, "height width 3"] | None = None,
+        noise: Latents | None = None,
+    ) -> Iterator[Event]:
+        """Make a film and yield progress and notices, then frames in order.
+
+        Args:
+            prompt: What to show.
+            settings: Everything else that decides the pixels.
+            image: The first frame, of the film's size; None for text alone.
+            noise: What to start from, in place of the seed's.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a size the model cannot make.
+        """
+        self.check(prompt, settings)
+        yield Progress("text", 0, 1)
+        condition, notices = self.condition(prompt, settings)
+        yield from (Notice(text) for text in notices)
+        yield Progress("text", 1, 1)
+        first = None if image is None else self.first_frame(image)
+        latents = self.noise(settings) if noise is None else noise
+        for step, x in enumerate(self.denoise(latents, condition, settings, first), start=1):
+            latents = x
+            yield Progress("denoise", step, settings.steps)
+        left = settings.frames
+        yield Progress("decode", 0, left)
+        for part in self.decode(latents):
+            pixels = to_bytes(part[0, :left]).cpu()
+            left -= len(pixels)
+            yield Frames(pixels)
+            yield Progress("decode", settings.frames - left, settings.frames)
+
+    def check(self, prompt: str, settings: OfficialConfig) -> None:
+        """Refuse what this model cannot make, before any work.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a size the model cannot make.
+        """
+        if not prompt.strip():
+            msg = 'the prompt is empty; say what to show, e.g. "a red ball bounces"'
+            raise PromptError(msg)
+        for text in (prompt, settings.negative):
+            if len(text) > MAX_PROMPT:
+                msg = f"the prompt has {len(text):,} characters; the most is {MAX_PROMPT:,}"
+                raise PromptError(msg)
+        rows, columns = self.model.cell
+        for name, value, cell in (
+            ("width", settings.width, columns), ("height", settings.height, rows)
+        ):  # fmt: skip
+            if value % cell:
+                near = max(round(value / cell), 2) * cell
+                msg = f"{name} must be a multiple of {cell} with this model, got {value}"
+                raise SettingError(f"{msg}; the nearest is {near}")  # noqa: EM102
+
+    def condition(self, prompt: str, settings: OfficialConfig) -> tuple[Condition, list[str]]:
+        """Embeddings of the prompt and, for guidance, of the negative one; and notices."""
+        wanted = [(with_motion(prompt, settings.motion_score), settings.instruction)]
+        if settings.guidance > 1.0:
+            wanted.append((settings.negative, "none"))
+        texts = [(text, instruction_text(wording)) for text, wording in wanted]
+        running, folder = self.running, self.model.folder
+        keys = [embedding_key(folder, *text, running.dtype) for text in texts]
+        kept = [self.cache.get(key) for key in keys]
+        found = [embedding for embedding in kept if embedding]
+        notices: list[str] = []
+        if len(found) < len(texts):
+            tokenizer, encoder = load_text_encoder(folder, running.dtype, running.device)
+            found = [encode(tokenizer, encoder, *text, running.device) for text in texts]
+            if cut := words_cut(tokenizer, *texts[0]):
+                notices.append(f"the prompt is too long; its last {cut} tokens were left out")
+            for key, embedding in zip(keys, found, strict=True):
+                self.cache.put(key, embedding)
+            del encoder
+            self._free()
+        device = running.device
+        return tuple((text.to(device), mask.to(device)) for text, mask in found), notices
+
+    def noise(self, settings: OfficialConfig) -> Latents:
+        """Where a film starts: noise of each latent frame from its own counter."""
+        stride = self.model.vae.spatial_stride
+        shape = (self.model.vae.channels, settings.height // stride, settings.width // stride)
+        latent_frames = range(self.model.latent_frames(settings.frames))
+        return flow.frame_noise(settings.seed, latent_frames, shape)[None]
+
+    def first_frame(self, image: UInt8[Tensor, "height width 3"]) -> First:
+        """Latents of the first frame."""
+        frame = image[None, None].float() / 127.5 - 1
+        with self._vae_here() as autoencoder:
+            return autoencoder.encode(frame, self._vae_dtype, self.running.device).float()
+
+    def denoise(
+        self,
+        noise: Latents,
+        condition: Condition,
+        settings: OfficialConfig,
+        first: First | None = None,
+    ) -> Iterator[Latents]:
+        """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
+        device = self.running.device
+        velocity = _Velocity(self._denoiser(), condition, settings, first)
+        x = noise.to(device, torch.float32)
+        # Only the frames to come go through the solver.
+        x = x if first is None else x[:, :, 1:]
+        sigmas = sigmas_of(settings)
+        for after in sampler_of(settings.sampler)(velocity, x, sigmas):
+            yield after if first is None else torch.cat([first, after], dim=2)
+
+    def decode(self, latents: Latents) -> Iterator[Float[Tensor, "1 frames height width 3"]]:
+        """Frames in [-1, 1], the last latent frame's all there."""
+        with self._vae_here() as autoencoder:
+            yield from autoencoder.decode_stream(latents, self._vae_dtype, self.running.device)
+
+    @property
+    def _vae_dtype(self) -> torch.dtype:
+        """The Wan VAE was published for float32; the other runs in bf16 as well."""
+        low = self.model.vae.name != "AutoencoderKLWan" and self.running.dtype != torch.float32
+        return torch.bfloat16 if low else torch.float32
+
+    def _denoiser(self) -> Transformer:
+        if self._transformer is None:
+            running, folder = self.running, self.model.folder / "transformer"
+            on_host = running.offload == "block"
+            place = HOST if on_host else running.device
+            self._transformer = load_transformer(folder, running.dtype, place)
+            if on_host:
+                keep_on_host(self._transformer, running.device)
+        return self._transformer
+
+    def _vae_here(self) -> "_Visit":
+        tiling = None if self.running.offload == "none" else Tiling()
+        if self._autoencoder is None:
+            self._autoencoder = load_autoencoder(self.model, self._vae_dtype, HOST, tiling)
+        return _Visit(self._autoencoder, self.running)
+
+    def _free(self) -> None:
+        gc.collect()
+        if self.running.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def sigmas_of(settings: OfficialConfig) -> Float[Tensor, " steps_plus_1"]:
+    """The falling sigmas published for each solver."""
+    if settings.sampler == "euler":
+        return flow.published_euler_schedule(settings.steps, settings.flow_shift)
+    return flow.published_schedule(settings.steps, settings.flow_shift)
+
+
+@dataclass(frozen=True, slots=True)
+class _Velocity:
+    """The denoiser as a solver sees it: latents to come and sigma to one velocity."""
+
+    transformer: Transformer
+    condition: Condition
+    settings: OfficialConfig
+    first: First | None
+
+    def __call__(self, x: Latents, sigma: float) -> Latents:
+        # The published solver feeds whole timesteps, rounded down; Euler does not.
+        level = math.floor(1000 * sigma) / 1000 if self.settings.sampler == "dpm" else sigma
+        levels = torch.full((1, x.shape[2]), level, dtype=torch.float64, device=x.device)
+        if self.first is not None:
+            levels = torch.cat([torch.zeros_like(levels[:, :1]), levels], dim=1)
+            x = torch.cat([self.first, x], dim=2)
+        parts = [self._one(x, levels, *embedding) for embedding in self.condition]
+        if self.first is not None:
+            parts = [part[:, :, 1:] for part in parts]
+        if len(parts) == 1:
+            return parts[0]
+        return classifier_free(parts[0], parts[1], self.settings.guidance)
+
+    def _one(
+        self,
+        x: Latents,
+        levels: Float[Tensor, "1 t"],
+        text: Float[Tensor, "1 m e"],
+        mask: Bool[Tensor, "1 m"],
+    ) -> Latents:
+        # One after the other, not as a batch: the same values in half the memory.
+        return self.transformer(x, levels, text, mask)[:, : x.shape[1]].float()
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """The VAE on the device while it is at work."""
+
+    autoencoder: PublicAutoencoder
+    running: Running
+
+    def __enter__(self) -> PublicAutoencoder:
+        self.autoencoder.vae.to(self.running.device)
+        return self.autoencoder
+
+    def __exit__(self, *_: object) -> None:
+        if self.running.offload != "none":
+            self.autoencoder.vae.to(HOST)
+            if self.running.device.type == "cuda":
+                torch.cuda.empty_cache()
