@@ -1,5 +1,6 @@
 """Prompt, and first frame, to pixels: ours against the reference library's pipelines."""
 
+import math
 import warnings
 
 import numpy as np
@@ -13,6 +14,8 @@ from longtake.official.pipeline import OfficialPipeline, Running
 from longtake.official.settings import OfficialConfig
 from longtake.pipeline import Frames, Notice
 from longtake.text.gemma import encode, with_motion
+from longtake.vae.public import PublicAutoencoder
+from longtake.vae.tiling import Tiling
 
 diffusers = pytest.importorskip("diffusers", reason="the reference library, in [official]")
 pytestmark = [pytest.mark.conformance, pytest.mark.filterwarnings("ignore")]
@@ -171,3 +174,43 @@ def test_a_prompt_too_long_is_cut_and_said_so(reference_pipeline, tmp_path):
     assert "tokens were left out" in notices[0]
     short = [e for e in ours(tmp_path).stream(PROMPT, SETTINGS) if isinstance(e, Notice)]
     assert short == []
+
+
+@torch.no_grad()
+def test_seams_of_tiles_lie_40_db_below_the_untiled_picture():
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKLLTX2Video(
+        latent_channels=8, block_out_channels=(8, 16, 32, 64),
+        decoder_block_out_channels=(8, 16, 32), layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(5, 5, 5, 5), decoder_causal=False,
+        spatial_compression_ratio=32, temporal_compression_ratio=8,
+    ).eval()  # fmt: skip
+    for weight in vae.parameters():
+        std = 0.1 if weight.ndim == 1 else weight[0].numel() ** -0.5
+        torch.nn.init.normal_(weight, std=std)
+    strides, tiling = (8, 32), Tiling()
+    latents = torch.randn(1, 8, 2, 22, 34)
+    tiled, whole = (
+        torch.cat(list(PublicAutoencoder(vae, [0.0] * 8, [1.0] * 8, strides, tiling=t)
+                       .decode_stream(latents, torch.float32, CPU)), dim=1)
+        for t in (tiling, None)
+    )  # fmt: skip
+    assert whole.std() > 0.1
+    assert not torch.equal(tiled, whole)
+    assert 10 * math.log10(4 / (tiled - whole).square().mean().item()) >= 40
+
+
+@torch.no_grad()
+def test_the_streamed_wan_decoder_is_the_whole_one_bit_by_bit(reference_pipeline, tmp_path):
+    reference = reference_pipeline()
+    reference.save_pretrained(tmp_path)
+    pipe = ours(tmp_path)
+    latents = torch.randn(1, 4, 5, 8, 12)
+    parts = list(pipe.decode(latents))
+    assert [part.shape[1] for part in parts] == [1, 4, 4, 4, 4]
+    mean, std = (
+        torch.tensor(v)[None, :, None, None, None]
+        for v in (reference.vae.config.latents_mean, reference.vae.config.latents_std)
+    )
+    wanted = reference.vae.decode(latents * std + mean).sample
+    assert torch.equal(torch.cat(parts, dim=1).movedim(-1, 1), wanted)

@@ -3,6 +3,7 @@
 import gc
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -155,7 +156,7 @@ class OfficialPipeline:
     def first_frame(self, image: UInt8[Tensor, "height width 3"]) -> First:
         """Latents of the first frame."""
         frame = image[None, None].float() / 127.5 - 1
-        with self._vae_here() as autoencoder:
+        with self._vae_here("encode") as autoencoder:
             return autoencoder.encode(frame, self._vae_dtype, self.running.device).float()
 
     def denoise(
@@ -177,7 +178,7 @@ class OfficialPipeline:
 
     def decode(self, latents: Latents) -> Iterator[Float[Tensor, "1 frames height width 3"]]:
         """Frames in [-1, 1], the last latent frame's all there."""
-        with self._vae_here() as autoencoder:
+        with self._vae_here("decode") as autoencoder:
             yield from autoencoder.decode_stream(latents, self._vae_dtype, self.running.device)
 
     @property
@@ -196,11 +197,24 @@ class OfficialPipeline:
                 keep_on_host(self._transformer, running.device)
         return self._transformer
 
-    def _vae_here(self) -> "_Visit":
+    @contextmanager
+    def _vae_here(self, work: Literal["encode", "decode"]) -> Iterator[PublicAutoencoder]:
+        """The half of the VAE that is at work, on the device."""
         tiling = None if self.running.offload == "none" else Tiling()
         if self._autoencoder is None:
             self._autoencoder = load_autoencoder(self.model, self._vae_dtype, HOST, tiling)
-        return _Visit(self._autoencoder, self.running)
+        halves = [
+            part
+            for name, part in self._autoencoder.vae.named_children()
+            if (name in {"encoder", "quant_conv"}) == (work == "encode")
+        ]
+        for half in halves:
+            half.to(self.running.device)
+        yield self._autoencoder
+        if self.running.offload != "none":
+            for half in halves:
+                half.to(HOST)
+            self._free()
 
     def _free(self) -> None:
         gc.collect()
@@ -247,21 +261,3 @@ class _Velocity:
     ) -> Latents:
         # One after the other, not as a batch: the same values in half the memory.
         return self.transformer(x, levels, text, mask)[:, : x.shape[1]].float()
-
-
-@dataclass(frozen=True, slots=True)
-class _Visit:
-    """The VAE on the device while it is at work."""
-
-    autoencoder: PublicAutoencoder
-    running: Running
-
-    def __enter__(self) -> PublicAutoencoder:
-        self.autoencoder.vae.to(self.running.device)
-        return self.autoencoder
-
-    def __exit__(self, *_: object) -> None:
-        if self.running.offload != "none":
-            self.autoencoder.vae.to(HOST)
-            if self.running.device.type == "cuda":
-                torch.cuda.empty_cache()

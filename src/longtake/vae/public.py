@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtake.vae.tiling import Tiling, decode_tiled
 
@@ -26,8 +26,8 @@ class PublicVae(Protocol):
         """Latents to pixels."""
         ...
 
-    def to(self, device: torch.device) -> Any:  # noqa: ANN401
-        """Move it."""
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """Its parts."""
         ...
 
 

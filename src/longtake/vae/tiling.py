@@ -18,14 +18,15 @@ Span = tuple[int, int]
 class Tiling:
     """Size of a tile and of the overlap with its neighbours, in latent cells and frames."""
 
-    cells: int = 20
+    cells: int = 22
     """Rows and columns of a tile."""
-    overlap: int = 8
-    """Rows and columns two neighbours share; the outer quarters of it are not used."""
-    frames: int = 12
+    overlap: int = 10
+    """Rows and columns two neighbours share; the outer quarters of it are not used. With random
+    weights of the LTX-2 decoder's depth, 10 leave seams 48 dB below the picture, 6 leave 42."""
+    frames: int = 25
     """Latent frames of a tile."""
-    frame_overlap: int = 4
-    """Latent frames two neighbours share."""
+    frame_overlap: int = 12
+    """Latent frames two neighbours share; 5 leave seams at 26 dB."""
 
 
 def spans(length: int, size: int, overlap: int) -> list[Span]:
