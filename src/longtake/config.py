@@ -13,8 +13,10 @@ FPS = 16
 """Native frame rate of every preset."""
 TEMPORAL_STRIDE = 4
 """Frames an autoencoder packs into one latent frame; frame 0 stands alone."""
-MAX_SECONDS = 600.0
-"""Longest take; 10 minutes."""
+MAX_SECONDS = 86_400.0
+"""Longest take: a day. Memory sets no limit; time and disk do, long before."""
+TAKE_SUFFIX = ".longtake"
+"""How the name of a take's folder ends; its film has the same name with .mp4."""
 MAX_SEED = 2**64 - 1
 """Seeds are unsigned 64-bit numbers."""
 
@@ -189,6 +191,28 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cue:
+    """What happens next in a take: from a time on, the prompt goes on with these words."""
+
+    at_s: float
+    """Seconds from the start; it takes effect at the first chunk border from there on."""
+    text: str
+    """What to show from then on; what was said before still holds."""
+
+    def __post_init__(self) -> None:
+        """Check that there is such a time and something to say."""
+        if not (math.isfinite(self.at_s) and self.at_s > 0):
+            msg = (
+                f"a prompt changes at a time above 0, got {self.at_s:g} s; "
+                "what holds from the start belongs in the prompt itself"
+            )
+            raise SettingError(msg)
+        if not self.text.strip():
+            msg = f"the prompt at {self.at_s:g} s is empty; say what happens then"
+            raise SettingError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Everything but the weights that a trained model is: its `model.json`."""
 
@@ -201,7 +225,7 @@ class ModelConfig:
     words: tuple[str, ...]
     """The vocabulary, in token order."""
     max_frames: int = 81
-    """Longest take the model was trained for."""
+    """Longest take the model was trained on; with chunks it makes longer ones too, and says so."""
     chunk: int = 0
     """Latent frames it goes on by, 1 to 7, on a state of constant size; 0: all in one pass."""
 
@@ -329,11 +353,16 @@ def frames_for(seconds: float) -> int:
     """Frames of a take: 16 x seconds + 1, seconds rounded up to the next frame.
 
     Raises:
-        SettingError: seconds is not a number in (0, 600].
+        SettingError: seconds is not a number in (0, 86,400].
     """
-    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
-        near = MAX_SECONDS if seconds > MAX_SECONDS else 5
-        msg = f"seconds must be above 0 and at most {MAX_SECONDS:g}, got {seconds:g}; try {near:g}"
+    if seconds > MAX_SECONDS:
+        msg = (
+            f"seconds must be at most {MAX_SECONDS:g}, a day, got {seconds:g}: the time and the "
+            "disk for it are not there; try 60"
+        )
+        raise SettingError(msg)
+    if not (math.isfinite(seconds) and seconds > 0):
+        msg = f"seconds must be above 0 and at most {MAX_SECONDS:g}, got {seconds:g}; try 5"
         raise SettingError(msg)
     return math.ceil(round(seconds * FPS, 6)) + 1
 

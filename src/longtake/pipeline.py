@@ -1,6 +1,6 @@
 """THE PATH: a prompt becomes tokens, noise becomes latents, latents become frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,8 @@ from longtake.checkpoints import content_hash, load_tensors, read_json
 from longtake.config import (
     FPS,
     MAX_PROMPT,
+    TEMPORAL_STRIDE,
+    Cue,
     ModelConfig,
     SampleConfig,
     frames_for,
@@ -22,8 +24,22 @@ from longtake.config import (
 from longtake.errors import CannotHere, PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
+from longtake.model.embeddings import FEW_ROWS
 from longtake.presets import MODEL_FILE, PARTS, Preset, find
-from longtake.rollout import Decoded, Grid, Identity, Snapshot, Step, Take, film
+from longtake.rollout import (
+    Decoded,
+    Grid,
+    Identity,
+    Snapshot,
+    Step,
+    Take,
+    check_cues,
+    film,
+    numerics_hash,
+    processor_of,
+    replay,
+    texts,
+)
 from longtake.rollout.take import Condition
 from longtake.samplers import sampler_of
 from longtake.text import Reading, TextEncoder, Tokenizer
@@ -32,6 +48,7 @@ from longtake.vae import Autoencoder
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+Picture = UInt8[Tensor, "height width 3"]
 DECODE_CHUNK = 5
 """Latent frames decoded at once; memory grows with it, speed hardly."""
 
@@ -75,6 +92,8 @@ class Border:
     """A chunk is finished and its frames are out: the film can be gone on with from here."""
 
     snapshot: Snapshot
+    pixels: UInt8[Tensor, "frames height width 3"]
+    """All frames of the chunk, those beyond the film's end among them."""
 
 
 Event = Progress | Notice | Frames | Border
@@ -106,13 +125,21 @@ class Pipeline:
             model_hash=self.model_hash,
             precision=self.precision,
             device=self.device.type,
+            processor=processor_of(self.device),
             torch=str(torch.__version__),
+            numerics=numerics_hash(self.device, self.transformer.head_table.dtype),
         )
 
     # As a decorator it holds while the generator works and not in between, in the caller's code.
     @torch.no_grad()
     def stream(
-        self, prompt: str, settings: SampleConfig, *, start: Snapshot | None = None
+        self,
+        prompt: str,
+        settings: SampleConfig,
+        *,
+        cues: Sequence[Cue] = (),
+        picture: Picture | None = None,
+        start: Snapshot | None = None,
     ) -> Iterator[Event]:
         """Make a film and yield progress and notices, then frames in order.
 
@@ -122,20 +149,25 @@ class Pipeline:
         Args:
             prompt: What to show.
             settings: Everything else that decides the pixels.
+            cues: How the prompt goes on, in the order of time.
+            picture: What the film begins with, at its size.
             start: The border to go on from; the frames before it are not made again.
 
         Raises:
             PromptError: an empty or oversized prompt.
-            SettingError: a film longer than the model makes.
+            SettingError: a film longer than the model makes, or what it was not trained for.
         """
-        reading = self._read(prompt, settings)
-        yield from (Notice(text) for text in _notices(reading))
+        self.check(prompt, settings, cues, picture)
+        spoken = self._spoken(prompt, cues)
+        readings = [(chunk, self.tokenizer.read(text)) for chunk, text in spoken]
+        yield from (Notice(text) for text in self._notices(readings, settings))
         yield Progress("text", 0, 1)
-        condition = self._encode(reading)
+        conditions = [(chunk, self._encode(reading)) for chunk, reading in readings]
         yield Progress("text", 1, 1)
         if self.config.chunk:
-            yield from self._roll(prompt, condition, settings, start)
+            yield from self._roll(spoken, conditions, settings, picture, start)
             return
+        condition = conditions[0][1]
         latents = self._start(settings)
         sampler = sampler_of(settings.sampler)
         sigmas = flow.schedule(settings.steps, settings.shift)
@@ -152,8 +184,18 @@ class Pipeline:
         seconds: float | None = None,
         seed: int | None = None,
         settings: SampleConfig | None = None,
+        cues: Sequence[Cue] = (),
+        picture: Picture | None = None,
     ) -> Film:
         """Make a film and return it whole; seconds and seed override the settings.
+
+        Args:
+            prompt: What to show.
+            seconds: Length, rounded up to the next frame.
+            seed: Which film of the many that fit the prompt.
+            settings: Everything else that decides the pixels.
+            cues: How the prompt goes on, in the order of time.
+            picture: What the film begins with, at its size.
 
         Raises:
             PromptError: an empty or oversized prompt.
@@ -166,7 +208,7 @@ class Pipeline:
             settings = replace(settings, seed=seed)
         pixels: list[Tensor] = []
         notices: list[str] = []
-        for event in self.stream(prompt, settings):
+        for event in self.stream(prompt, settings, cues=cues, picture=picture):
             match event:
                 case Frames():
                     pixels.append(event.pixels)
@@ -176,14 +218,63 @@ class Pipeline:
                     pass
         return Film(torch.cat(pixels), FPS, prompt, settings, tuple(notices))
 
-    def _read(self, prompt: str, settings: SampleConfig) -> Reading:
+    def remember(
+        self,
+        pixels: UInt8[Tensor, "frames height width 3"],
+        prompt: str,
+        settings: SampleConfig,
+    ) -> Snapshot:
+        """The border after the frames of any film, as if this model had made them.
+
+        Args:
+            pixels: Frames of the film's size that fill whole chunks.
+            prompt: What the frames and what follows show.
+            settings: Of the take that follows.
+
+        Raises:
+            SettingError: the model does not go on by chunks.
+        """
+        self._check_chunks("go on from a film")
+        with torch.no_grad():
+            (_, text), *_ = self._spoken(prompt, ())
+            condition = self._encode(self.tokenizer.read(text))
+            frames = from_bytes(pixels.to(self.device))
+            take = self._take(settings, None)
+            return replay(take, condition, self.autoencoder, frames, notes={"from chunk 0": text})
+
+    def check(
+        self,
+        prompt: str,
+        settings: SampleConfig,
+        cues: Sequence[Cue] = (),
+        picture: Picture | None = None,
+    ) -> None:
+        """Find out before any work whether this film can be made.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a film longer than the model makes, or what it was not trained for.
+        """
         if not prompt.strip():
             msg = 'the prompt is empty; say what to show, e.g. "a red ball bounces"'
             raise PromptError(msg)
-        if len(prompt) > MAX_PROMPT:
-            msg = f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT:,}"
+        if len(prompt) + sum(len(cue.text) for cue in cues) > MAX_PROMPT:
+            length = len(prompt) + sum(len(cue.text) for cue in cues)
+            msg = f"the prompt has {length:,} characters; the most is {MAX_PROMPT:,}"
             raise PromptError(msg)
-        if settings.frames > self.config.max_frames:
+        if cues:
+            self._check_chunks("change the prompt inside a take")
+            check_cues(cues, Grid(self.config.chunk), settings.frames)
+        if picture is not None:
+            self._check_chunks("begin with a picture")
+            height, width, _ = picture.shape
+            if (width, height) != (settings.width, settings.height):
+                msg = (
+                    f"the picture is {width}x{height} and the film "
+                    f"{settings.width}x{settings.height}; give the picture the film's size"
+                )
+                raise SettingError(msg)
+        if settings.frames > self.config.max_frames and not self.config.chunk:
             longest = (self.config.max_frames - 1) / FPS
             msg = (
                 f"{self.name} makes films of up to {longest:g} seconds "
@@ -191,12 +282,33 @@ class Pipeline:
                 f"try --seconds {longest:g}"
             )
             raise SettingError(msg)
-        return self.tokenizer.read(prompt)
+
+    def _check_chunks(self, what: str) -> None:
+        if not self.config.chunk:
+            msg = f"{self.name} was not trained to {what}; it makes films in one pass"
+            raise SettingError(msg)
+
+    def _spoken(self, prompt: str, cues: Sequence[Cue]) -> tuple[tuple[int, str], ...]:
+        """What the model reads, and from which chunk on."""
+        timed = {"at", "seconds"} <= set(self.config.words)
+        return texts(prompt, cues, Grid(self.config.chunk or 1), timed=timed)
+
+    def _notices(
+        self, readings: Sequence[tuple[int, Reading]], settings: SampleConfig
+    ) -> Iterator[str]:
+        """What the user should know, each once."""
+        told = (text for _, reading in readings for text in _notices(reading))
+        yield from dict.fromkeys(told)
+        if settings.frames > self.config.max_frames:
+            yield (
+                f"{self.name} was trained on takes of up to {self.config.max_frames / FPS:.0f} s; "
+                "what comes after is not measured"
+            )
 
     def _encode(self, reading: Reading) -> tuple[Tensor, Tensor]:
         """Embeddings and masks of the prompt and of no prompt, in this order."""
-        length = len(reading.tokens)
-        rows = [reading.tokens, (NULL,) + (PAD,) * (length - 1)]
+        length = max(len(reading.tokens), min(FEW_ROWS, self.config.text.max_tokens))
+        rows = [tokens + (PAD,) * (length - len(tokens)) for tokens in (reading.tokens, (NULL,))]
         return self.text(torch.tensor(rows, device=self.device))
 
     def _start(self, settings: SampleConfig) -> Float[Tensor, "1 c t h w"]:
@@ -209,11 +321,14 @@ class Pipeline:
         latent_frames = range(latent_frames_for(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
 
-    def _roll(
-        self, prompt: str, condition: Condition, settings: SampleConfig, start: Snapshot | None
-    ) -> Iterator[Event]:
+    def _take(self, settings: SampleConfig, picture: Picture | None) -> Take:
         stride = self.config.autoencoder.spatial_stride
-        take = Take(
+        first = None
+        if picture is not None:
+            pixels = from_bytes(picture.to(self.device)).expand(1, 1 + TEMPORAL_STRIDE, -1, -1, -1)
+            # Of one frame a small picture would have few rows; see FEW_ROWS.
+            first = self.autoencoder.encode(pixels)[:, :, :1]
+        return Take(
             transformer=self.transformer,
             grid=Grid(self.config.chunk),
             sampler=sampler_of(settings.sampler),
@@ -221,23 +336,35 @@ class Pipeline:
             guidance=settings.guidance,
             size=(settings.height // stride, settings.width // stride),
             seed=settings.seed,
+            picture=first,
         )
+
+    def _roll(
+        self,
+        spoken: Sequence[tuple[int, str]],
+        conditions: Sequence[tuple[int, Condition]],
+        settings: SampleConfig,
+        picture: Picture | None,
+        start: Snapshot | None,
+    ) -> Iterator[Event]:
+        take = self._take(settings, picture)
         total = take.grid.chunks(settings.frames) * settings.steps
         made = film(
             take,
-            lambda _: condition,
+            lambda chunk: [condition for first, condition in conditions if first <= chunk][-1],
             self.autoencoder,
             settings.frames,
-            notes={"prompt": prompt},
-            start=start,
+            notes={f"from chunk {chunk}": text for chunk, text in spoken},
+            start=None if start is None else start.to(self.device),
         )
         for event in made:
             match event:
                 case Step():
                     yield Progress("denoise", event.chunk * settings.steps + event.step, total)
                 case Decoded():
-                    yield Frames(to_bytes(event.pixels).cpu())
-                    yield Border(event.snapshot)
+                    pixels = to_bytes(event.pixels).cpu()
+                    yield Frames(pixels[: event.wanted])
+                    yield Border(event.snapshot, pixels)
 
     def _decode(self, latents: Float[Tensor, "1 c t h w"], frames: int) -> Iterator[Event]:
         left = frames
@@ -312,6 +439,11 @@ def build(config: ModelConfig) -> Parts:
 def to_bytes(frames: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
     """[-1, 1] to bytes, rounded once."""
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def from_bytes(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Bytes to [-1, 1]."""
+    return frames.float() / 127.5 - 1
 
 
 def device_of(asked: Device) -> torch.device:

@@ -35,14 +35,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temp = _create_beside(path)
     try:
         yield temp
-        with output_errors(path):
-            _sync(temp)
-            temp.replace(path)
-            _sync(path.parent)
+        rename(temp, path)
     except BaseException:
         with suppress(OSError):
             temp.unlink()
         raise
+
+
+def rename(temp: Path, path: Path) -> None:
+    """Give a file its final name in one step, synced to disk before and after.
+
+    Raises:
+        OutputError: the disk is full or fails.
+    """
+    with output_errors(path):
+        _sync(temp)
+        temp.replace(path)
+        _sync(path.parent)
 
 
 def check_writable(path: Path) -> None:

@@ -17,9 +17,12 @@ from cyclopts.exceptions import (
 )
 
 from longtake import __version__
+from longtake.cli.branch import branch
 from longtake.cli.evaluate import evaluate
+from longtake.cli.extend import extend
 from longtake.cli.generate import generate
 from longtake.cli.prompt import STDIN
+from longtake.cli.resume import resume
 from longtake.cli.train import train
 from longtake.errors import SettingError
 
@@ -31,6 +34,9 @@ app = App(
 )
 # Named here, or their usage lines would show how Python was started.
 app.command(App(name="generate", default_command=generate))
+app.command(App(name="resume", default_command=resume))
+app.command(App(name="extend", default_command=extend))
+app.command(App(name="branch", default_command=branch))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
 
@@ -48,6 +54,21 @@ _VERBS = {
     "generate": _Verb(
         missing='the prompt is missing; try: longtake generate "a red ball bounces on grass"',
         one="one prompt makes one film, got {!r} as well; put the prompt in quotes",
+        dash="a prompt that starts with - goes after --",
+    ),
+    "resume": _Verb(
+        missing="the take is missing; try: longtake resume film.longtake",
+        one="one take is resumed at a time, got {!r} as well; put a name with spaces in quotes",
+        dash="a name that starts with - goes after --",
+    ),
+    "extend": _Verb(
+        missing='the film is missing; try: longtake extend film.mp4 "the sun sets" --seconds 20',
+        one="a film and a prompt make one film, got {!r} as well; put the prompt in quotes",
+        dash="a prompt that starts with - goes after --",
+    ),
+    "branch": _Verb(
+        missing='take or prompt is missing; try: longtake branch film.longtake --at 30s "it rains"',
+        one="a take and a prompt make one film, got {!r} as well; put the prompt in quotes",
         dash="a prompt that starts with - goes after --",
     ),
     "train": _Verb(

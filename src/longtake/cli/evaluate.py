@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from longtake.cli.generate import ModelOptions, WholeNumber
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors
+from longtake.cli.options import ModelOptions, WholeNumber
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.prompt import STDIN, read_prompt
 from longtake.config import SampleConfig

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtake.config import TAKE_SUFFIX
 from longtake.errors import OutputError
 from longtake.storage import check_writable, output_errors
 
@@ -15,6 +16,11 @@ class Output:
     film: Path
     sheet: Path | None
     """Contact sheet; None if none is wanted."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the take while it is made, and after if it is kept."""
+        return self.film.with_suffix(TAKE_SUFFIX)
 
 
 def check_output(film: Path, *, sheet: bool, overwrite: bool) -> Output:
@@ -37,6 +43,12 @@ def check_output(film: Path, *, sheet: bool, overwrite: bool) -> Output:
         raise OutputError(msg)
     check_writable(film)
     output = Output(film, film.with_suffix(".png") if sheet else None)
+    if os.path.lexists(output.folder) and not (overwrite and output.folder.is_dir()):
+        msg = (
+            f"{output.folder} exists already, a take that is unfinished or was kept; longtake "
+            f"resume {output.folder} goes on with it, or add --overwrite, or choose another name"
+        )
+        raise OutputError(msg)
     _check_free(film, "", overwrite=overwrite)
     if output.sheet is not None:
         _check_free(output.sheet, ", the contact sheet,", overwrite=overwrite)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from longtake.config import SampleConfig, from_dict, to_dict
+from longtake.config import Cue, SampleConfig, from_dict, to_dict
 from longtake.errors import MediaError, SettingError
 
 TAG = "longtake"
@@ -27,6 +27,12 @@ class Manifest:
     """Everything else that decides the pixels, the seed among it."""
     precision: str
     """Arithmetic it was made in, fp32 or bf16; the same bytes need the same."""
+    cues: tuple[Cue, ...] = ()
+    """How the prompt went on, in the order of time."""
+    picture: str = ""
+    """Checksum of the picture it began with; empty without one."""
+    before: int = 0
+    """Frames at its beginning that are another film's."""
 
     def to_json(self) -> str:
         """One compact line; the same manifest gives the same bytes."""

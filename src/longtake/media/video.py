@@ -170,7 +170,7 @@ def read_video(path: Path) -> tuple[UInt8[Tensor, "frames height width 3"], floa
     try:
         with av.open(str(path.absolute())) as container:
             rate = container.streams.video[0].average_rate
-            frames = [_to_rgb(frame) for frame in container.decode(video=0)]
+            frames = [to_rgb(frame) for frame in container.decode(video=0)]
     except (av.error.FFmpegError, IndexError, OSError) as error:
         msg = f"cannot read {path} as a film: {reason(error)}"
         raise MediaError(msg) from error
@@ -251,7 +251,8 @@ def _add_h264(container: OutputContainer, width: int, height: int, fps: int) -> 
     return stream
 
 
-def _to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+def to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+    """A decoded frame, BT.709 limited range, as pixels."""
     converted = frame.reformat(
         format="rgb24",
         src_colorspace=Colorspace.ITU709,

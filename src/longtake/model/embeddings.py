@@ -47,6 +47,13 @@ def rotary_3d(
     return Rotary(flat.cos().float(), flat.sin().float())
 
 
+FEW_ROWS = 12
+"""From so many rows on a product has the same bytes for any thread count on a CPU.
+
+MKL adds up products of 5 to 11 rows in an order that depends on the number of threads.
+"""
+
+
 class NoiseLevelEmbedding(nn.Module):
     """Sigma of each latent frame to an embedding and the shared modulation (adaLN-single)."""
 
@@ -74,12 +81,16 @@ class NoiseLevelEmbedding(nn.Module):
         At least in float32: the few values made here scale every token of every layer. Sigma in
         float64 keeps whole multiples of 1/1000 whole. The guidance scale is taken as is.
         """
-        embedding = _embed(self.hidden, self.out, self._waves(1000 * sigma))
+        shape, rows = sigma.shape, sigma.numel()
+        more = (0, max(FEW_ROWS - rows, 0))
+        embedding = _embed(self.hidden, self.out, self._waves(F.pad(1000 * sigma.flatten(), more)))
         if self.guidance_hidden is not None and self.guidance_out is not None:
             assert guidance is not None, "a model with guidance embedding needs a guidance scale"
-            waves = self._waves(guidance)
-            embedding = embedding + _embed(self.guidance_hidden, self.guidance_out, waves)[:, None]
-        return embedding, _linear(self.modulation, F.silu(embedding)).unflatten(-1, (6, -1))
+            scales = F.pad(guidance.repeat_interleave(shape[1]), more)
+            waves = self._waves(scales)
+            embedding = embedding + _embed(self.guidance_hidden, self.guidance_out, waves)
+        modulation = _linear(self.modulation, F.silu(embedding)).unflatten(-1, (6, -1))
+        return embedding[:rows].unflatten(0, shape), modulation[:rows].unflatten(0, shape)
 
     def _waves(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch channels"]:
         half = self.channels // 2

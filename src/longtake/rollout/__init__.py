@@ -1,7 +1,9 @@
 """A take from one rollout: chunk after chunk on a state that does not grow."""
 
-from longtake.rollout.film import Decoded, film
+from longtake.rollout.cues import check_cues, texts
+from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
+from longtake.rollout.numerics import numerics_hash, processor_of
 from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
 from longtake.rollout.take import Committed, Step, Take
 
@@ -13,7 +15,12 @@ __all__ = [
     "Snapshot",
     "Step",
     "Take",
+    "check_cues",
     "film",
     "load_snapshot",
+    "numerics_hash",
+    "processor_of",
+    "replay",
     "save_snapshot",
+    "texts",
 ]

@@ -17,7 +17,9 @@ class Decoded:
     """The frames of a chunk, and the take as it stands after them."""
 
     pixels: Float[Tensor, "frames height width 3"]
-    """In [-1, 1]; the last chunk ends with the film, so that it may have fewer."""
+    """In [-1, 1], of the whole chunk."""
+    wanted: int
+    """How many of them belong to the film; fewer than all if it ends inside the chunk."""
     snapshot: Snapshot
 
 
@@ -51,11 +53,43 @@ def film(
                 yield event
             case Committed():
                 pixels = autoencoder.decode(event.latents, cache)[0]
-                wanted = frames - grid.frames(event.chunk).start
+                wanted = min(frames - grid.frames(event.chunk).start, len(pixels))
                 snapshot = Snapshot(
                     chunk=event.chunk + 1,
                     state=event.state,
                     decoder=StreamCache(list(cache.blocks)),
                     notes=notes,
                 )
-                yield Decoded(pixels[:wanted], snapshot)
+                yield Decoded(pixels, wanted, snapshot)
+
+
+def replay(
+    take: Take,
+    condition: Condition,
+    autoencoder: Autoencoder,
+    pixels: Float[Tensor, "frames height width 3"],
+    *,
+    notes: Mapping[str, str],
+) -> Snapshot:
+    """What a take remembers that began with these frames, as if it had made them itself.
+
+    The frames are encoded and committed chunk by chunk as clean history, and decoded once so that
+    the decoder goes on from them too.
+
+    Args:
+        take: What stays the same.
+        condition: The encoded prompt.
+        autoencoder: Encodes, and decodes what comes after.
+        pixels: Frames in [-1, 1] that fill whole chunks of the grid.
+        notes: Texts that the snapshot keeps.
+    """
+    encoder, decoder, state = StreamCache(), StreamCache(), None
+    chunks = take.grid.chunks(len(pixels))
+    for chunk in range(chunks):
+        here = take.grid.frames(chunk)
+        assert here.stop <= len(pixels), "a chunk is not full"
+        latents = autoencoder.encode(pixels[None, here.start : here.stop], encoder)
+        state = take.commit(latents, condition, state)
+        autoencoder.decode(latents, decoder)
+    assert state is not None, "no chunks"
+    return Snapshot(chunk=chunks, state=state, decoder=decoder, notes=notes)

@@ -1,30 +1,34 @@
-"""The folder beside a take: its segments and the states it can be gone on from."""
+"""The folder beside a take: its pieces of film and the states it can be gone on from."""
 
-import json
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from jaxtyping import UInt8
 from torch import Tensor
 
-from longtake.config import FPS
+from longtake.config import FPS, TAKE_SUFFIX
 from longtake.errors import WeightsError
-from longtake.media.segments import join_segments
 from longtake.media.video import VideoWriter
+from longtake.rollout.manifest import NAME
 from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
-from longtake.storage import TEMP_PREFIX, TEMP_SUFFIX, atomic_write, output_errors
+from longtake.storage import TEMP_PREFIX, TEMP_SUFFIX, output_errors, rename
 
-_MANIFEST = "take.json"
+HEAD = "head"
+"""The piece of film that another film gave."""
+PICTURE = "first.png"
+"""The picture a take begins with, at the film's size."""
 _STATE = re.compile(r"state-(\d{6})\.safetensors")
+_PIECE = re.compile(r"(head|segment-\d{6}|end-\d{7})-([0-9a-f]{16})\.mp4")
 
 
 class TakeFolder:
-    """Segments and states, one of each a chunk; whatever a kill leaves can be gone on with.
+    """Pieces and states, one of each a chunk; whatever a kill leaves can be gone on with.
 
     A chunk's segment is written before its state, so that a state always stands on segments that
-    are whole.
+    are whole. The name of a piece holds its checksum, so that each proves itself.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,10 +46,6 @@ class TakeFolder:
             for leftover in self.path.glob(f"{TEMP_PREFIX}*{TEMP_SUFFIX}"):
                 leftover.unlink()
 
-    def segment(self, chunk: int) -> Path:
-        """Where the frames of a chunk lie."""
-        return self.path / f"segment-{chunk:06}.mp4"
-
     def state(self, chunk: int) -> Path:
         """Where the state before a chunk lies."""
         return self.path / f"state-{chunk:06}.safetensors"
@@ -55,6 +55,36 @@ class TakeFolder:
         found = (_STATE.fullmatch(path.name) for path in self.path.glob("state-*.safetensors"))
         return sorted(int(match[1]) for match in found if match)
 
+    def pieces(self) -> dict[str, Path]:
+        """Pieces of film by their names without checksum; not yet proven whole."""
+        found = (_PIECE.fullmatch(path.name) for path in self.path.glob("*.mp4"))
+        return {match[1]: self.path / match[0] for match in found if match}
+
+    def store(self, name: str, pixels: Iterable[UInt8[Tensor, "_ _height _width 3"]]) -> Path:
+        """Encode a piece of film of its own.
+
+        Args:
+            name: `segment_name`, `end_name` or `HEAD`.
+            pixels: Its frames, in parts of one size.
+
+        Raises:
+            OutputError: the disk is full; everything stored before stands.
+        """
+        parts = iter(pixels)
+        first = next(parts)
+        unnamed = self.path / f"{TEMP_PREFIX}piece{TEMP_SUFFIX}"
+        with VideoWriter(unnamed, width=first.shape[2], height=first.shape[1], fps=FPS) as writer:
+            writer.write(first)
+            for part in parts:
+                writer.write(part)
+        named = self.path / f"{name}-{_checksum(unnamed)}.mp4"
+        old = self.pieces().get(name)
+        rename(unnamed, named)
+        if old is not None and old != named:
+            with output_errors(old):
+                old.unlink()
+        return named
+
     def add(
         self,
         pixels: UInt8[Tensor, "frames height width 3"],
@@ -62,74 +92,101 @@ class TakeFolder:
         identity: Identity,
         *,
         keep: frozenset[int] = frozenset(),
-    ) -> None:
-        """Store a finished chunk.
+    ) -> Path:
+        """Store a finished chunk and return its segment.
+
+        The two newest states stay, so that a damaged one costs a chunk and not the take.
 
         Args:
             pixels: Its frames.
             snapshot: The take after it.
             identity: Of the model that makes it.
-            keep: Chunks whose states stay; others go as soon as a newer one is written.
+            keep: Chunks whose states stay; others go when two newer ones are written.
 
         Raises:
             OutputError: the disk is full; everything stored before stands.
         """
-        _, height, width, _ = pixels.shape
-        with VideoWriter(
-            self.segment(snapshot.chunk - 1), width=width, height=height, fps=FPS
-        ) as writer:
-            writer.write(pixels)
+        segment = self.store(segment_name(snapshot.chunk - 1), [pixels])
         save_snapshot(self.state(snapshot.chunk), snapshot, identity)
         for chunk in self.states():
-            if chunk < snapshot.chunk and chunk not in keep:
-                self.state(chunk).unlink()
+            if chunk < snapshot.chunk - 1 and chunk not in keep:
+                with output_errors(self.state(chunk)):
+                    self.state(chunk).unlink()
+        return segment
 
-    def newest(self, identity: Identity, *, allow_different: bool = False) -> Snapshot | None:
-        """The newest state whose segments are all there; None if there is none to go on from.
+    def whole(self, names: Iterable[str]) -> tuple[list[Path], str]:
+        """The leading ones of these pieces that are there and whole, and what stopped the count."""
+        pieces = self.pieces()
+        found: list[Path] = []
+        for name in names:
+            if name not in pieces:
+                return found, f"{self.path / name} is missing"
+            if not is_whole(pieces[name]):
+                return found, f"{pieces[name]} is damaged"
+            found.append(pieces[name])
+        return found, ""
 
-        A damaged state is passed over for an older one.
+    def newest(
+        self, identity: Identity, most: int, *, allow_different: bool = False
+    ) -> tuple[Snapshot | None, tuple[str, ...]]:
+        """The newest state that can be read, and what is wrong with newer ones.
+
+        Args:
+            identity: Of the model that goes on.
+            most: Chunk that the pieces of film reach; later states stand on nothing.
+            allow_different: Take a state of other arithmetic too.
 
         Raises:
             StateError: of other weights, precision or arithmetic.
         """
+        damaged: list[str] = []
         for chunk in reversed(self.states()):
-            if all(self.segment(n).is_file() for n in range(chunk)):
-                snapshot = _read(self.state(chunk), identity, allow_different=allow_different)
-                if snapshot is not None:
-                    return snapshot
-        return None
-
-    def join(self, path: Path, chunks: int, metadata: Mapping[str, str]) -> None:
-        """Copy the segments into the film.
-
-        Raises:
-            MediaError: a segment is missing or damaged.
-            OutputError: it cannot be written.
-        """
-        join_segments([self.segment(n) for n in range(chunks)], path, fps=FPS, metadata=metadata)
-
-    def write_manifest(self, manifest: Mapping[str, str]) -> None:
-        """Store what the take is made from.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        path = self.path / _MANIFEST
-        with atomic_write(path) as temp, output_errors(path):
-            temp.write_text(json.dumps(dict(manifest), indent=1) + "\n", "utf-8")
+            if chunk <= most:
+                try:
+                    path = self.state(chunk)
+                    found = load_snapshot(path, identity, allow_different=allow_different)
+                except WeightsError as error:
+                    damaged.append(str(error))
+                else:
+                    return found, tuple(damaged)
+        return None, tuple(damaged)
 
     def remove(self) -> None:
         """Delete what is the take's own, and the folder if nothing else lies in it."""
         with output_errors(self.path):
-            for pattern in ("segment-*.mp4", "state-*.safetensors", _MANIFEST):
-                for path in self.path.glob(pattern):
-                    path.unlink()
+            own = [self.path / NAME, self.path / PICTURE, *self.pieces().values()]
+            own += [self.state(chunk) for chunk in self.states()]
+            own += self.path.glob(f"{TEMP_PREFIX}*{TEMP_SUFFIX}")
+            for path in own:
+                path.unlink(missing_ok=True)
             with suppress(OSError):
                 self.path.rmdir()
 
 
-def _read(path: Path, identity: Identity, *, allow_different: bool) -> Snapshot | None:
+def folder_of(film: Path) -> Path:
+    """The folder beside a film."""
+    return film.with_suffix(TAKE_SUFFIX)
+
+
+def segment_name(chunk: int) -> str:
+    """Name of the piece that holds all frames of a chunk."""
+    return f"segment-{chunk:06}"
+
+
+def end_name(frames: int) -> str:
+    """Name of the last piece of a film that ends inside a chunk."""
+    return f"end-{frames:07}"
+
+
+def is_whole(piece: Path) -> bool:
+    """Whether a piece has the checksum that its name holds."""
+    match = _PIECE.fullmatch(piece.name)
+    return match is not None and match[2] == _checksum(piece)
+
+
+def _checksum(path: Path) -> str:
     try:
-        return load_snapshot(path, identity, allow_different=allow_different)
-    except WeightsError:
-        return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:
+        return ""

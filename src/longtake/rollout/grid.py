@@ -1,8 +1,9 @@
 """The fixed grid of a take: which latent frames, and which frames, each chunk makes."""
 
+import math
 from dataclasses import dataclass
 
-from longtake.config import TEMPORAL_STRIDE
+from longtake.config import FPS, TEMPORAL_STRIDE
 from longtake.errors import SettingError
 
 
@@ -37,3 +38,12 @@ class Grid:
         """Chunks it takes to make so many frames."""
         per_chunk = TEMPORAL_STRIDE * self.size
         return max(-(-(frames - 1) // per_chunk), 1)
+
+    def chunk_at(self, seconds: float) -> int:
+        """The first chunk none of whose frames comes before a time."""
+        before = math.ceil(round(seconds * FPS, 6)) - 1
+        return max(-(-before // (TEMPORAL_STRIDE * self.size)), 0)
+
+    def begins_s(self, chunk: int) -> float:
+        """When the first frame of a chunk is shown."""
+        return self.frames(chunk).start / FPS

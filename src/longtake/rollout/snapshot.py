@@ -1,9 +1,10 @@
 """A take at a chunk border, as a file that a later run can go on from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from longtake.checkpoints import load_state, save_state
@@ -14,8 +15,6 @@ from longtake.vae.autoencoder import StreamCache
 
 FORMAT = 1
 """Layout of the file; newer releases read older ones."""
-NUMERICS = 1
-"""Changes whenever the same state would go on to other bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +27,38 @@ class Identity:
     """`fp32` or `bf16`."""
     device: str
     """Kind of the device: `cpu` or `cuda`."""
+    processor: str
+    """Its kind, as far as it decides which arithmetic runs."""
     torch: str
     """Version of the arithmetic underneath."""
-    numerics: int = NUMERICS
-    """Version of the arithmetic here."""
+    numerics: str
+    """Fingerprint of the arithmetic, ours included, as measured."""
+
+    def check(self, then: Mapping[str, str], what: str, *, allow_different: bool) -> None:
+        """Compare with what something was made with.
+
+        Args:
+            then: The fields of its identity.
+            what: Its name, for the message.
+            allow_different: Pass other arithmetic, not other weights or precision.
+
+        Raises:
+            StateError: the first field that differs, by name.
+        """
+        for field in fields(self):
+            before, now = then.get(field.name, "nothing"), str(getattr(self, field.name))
+            if before == now:
+                continue
+            if field.name in ("model_hash", "precision"):
+                fix = f"--precision {before}" if field.name == "precision" else "what made it"
+                msg = f"{what} was made with {field.name} {before}, this is {now}; use {fix}"
+                raise StateError(msg)
+            if not allow_different:
+                msg = (
+                    f"{what} was made with {field.name} {before}, this is {now}: the rest would "
+                    "have other bytes; --allow-different goes on all the same"
+                )
+                raise StateError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +73,16 @@ class Snapshot:
     """What the decoder remembers."""
     notes: Mapping[str, str]
     """Texts of the caller's: prompts and settings."""
+
+    def to(self, device: torch.device) -> "Snapshot":
+        """The same on another device."""
+        layers = tuple(
+            LayerState(Memory(*(x.to(device) for x in layer.memory)), layer.frame.to(device))
+            for layer in self.state.layers
+        )
+        blocks = [None if block is None else block.to(device) for block in self.decoder.blocks]
+        state = State(layers, self.state.latent_frames)
+        return replace(self, state=state, decoder=StreamCache(blocks))
 
 
 def save_snapshot(path: Path, snapshot: Snapshot, identity: Identity) -> None:
@@ -89,7 +126,12 @@ def load_snapshot(path: Path, identity: Identity, *, allow_different: bool = Fal
     """
     tensors, settings = load_state(path)
     _check_format(path, settings)
-    _check_identity(path, settings, identity, allow_different=allow_different)
+    then = {
+        key.removeprefix("identity."): value
+        for key, value in settings.items()
+        if key.startswith("identity.")
+    }
+    identity.check(then, str(path), allow_different=allow_different)
     try:
         layers = tuple(
             LayerState(
@@ -122,22 +164,3 @@ def _check_format(path: Path, settings: Mapping[str, str]) -> None:
     if int(written) > FORMAT:
         msg = f"{path} has format {written} of a newer release; this one reads up to {FORMAT}"
         raise StateError(msg)
-
-
-def _check_identity(
-    path: Path, settings: Mapping[str, str], identity: Identity, *, allow_different: bool
-) -> None:
-    for field in fields(Identity):
-        then = settings.get(f"identity.{field.name}", "nothing")
-        now = str(getattr(identity, field.name))
-        if then == now:
-            continue
-        if field.name in ("model_hash", "precision"):
-            msg = f"{path} was made with {field.name} {then}, this is {now}; use what made it"
-            raise StateError(msg)
-        if not allow_different:
-            msg = (
-                f"{path} was made with {field.name} {then}, this is {now}: the rest would have "
-                "other bytes; --allow-different goes on all the same"
-            )
-            raise StateError(msg)

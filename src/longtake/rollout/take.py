@@ -55,6 +55,8 @@ class Take:
     """0 to 2^64 - 1."""
     shot: int = 0
     """Number of the shot."""
+    picture: Float[Tensor, "1 c 1 h w"] | None = None
+    """The clean first latent frame, if the take begins with a picture."""
 
     def roll(
         self, condition: Callable[[int], Condition], chunks: range, state: State | None = None
@@ -75,28 +77,41 @@ class Take:
             frames = self.grid.latent_frames(chunk)
             latents = flow.frame_noise(self.seed, frames, shape, shot=self.shot)[None].to(device)
             here = condition(chunk)
-            for step, x in enumerate(self.denoise(latents, here, state), start=1):
+            kept = self.picture if chunk == 0 else None
+            for step, x in enumerate(self.denoise(latents, here, state, kept), start=1):
                 latents = x
                 yield Step(chunk, step)
             state = self.commit(latents, here, state)
             yield Committed(chunk, latents, state)
 
     def denoise(
-        self, noise: Latents, condition: Condition, past: State | None
+        self, noise: Latents, condition: Condition, past: State | None, kept: Latents | None = None
     ) -> Iterator[Latents]:
-        """Latents of one chunk after each sampler step; the state before it stays as it is."""
+        """Latents of one chunk after each sampler step; the state before it stays as it is.
+
+        Args:
+            noise: Of the chunk.
+            condition: The encoded prompt.
+            past: The state before the chunk.
+            kept: Clean latents that the chunk begins with; they stay what they are.
+        """
         text, mask = self._rows(condition)
+        clean = 0 if kept is None else kept.shape[2]
+
+        def pinned(x: Latents) -> Latents:
+            return x if kept is None else torch.cat([kept, x[:, :, clean:]], dim=2)
 
         def velocity(x: Latents, sigma: float) -> Latents:
-            batch = x.expand(len(text), -1, -1, -1, -1)
+            batch = pinned(x).expand(len(text), -1, -1, -1, -1)
             levels = torch.full((len(text), x.shape[2]), sigma, device=x.device)
+            levels[:, :clean] = 0
             predicted, _ = self.transformer.advance(batch, levels, text, mask, (x.shape[2],), past)
             predicted = predicted.float()
             if len(text) == 1:
                 return predicted
             return classifier_free(predicted[:1], predicted[1:], self.guidance)
 
-        return self.sampler(velocity, noise, self.sigmas)
+        return map(pinned, self.sampler(velocity, noise, self.sigmas))
 
     def commit(self, clean: Latents, condition: Condition, past: State | None) -> State:
         """The state after a finished chunk, by one pass over its clean latents at sigma 0."""

@@ -27,16 +27,20 @@ def seconds(number: int) -> str:
     return f"{NUMBERS[number]} second{'' if number == 1 else 's'}"
 
 
-def resolve(text: str) -> str:
+def resolve(text: str, start_s: int = 0) -> str:
     """Turn relative times of a prompt into the absolute seconds that captions state.
+
+    Args:
+        text: In lower case.
+        start_s: Second at which the text begins to hold.
 
     `at once` goes, since things start at the beginning; `after N seconds` becomes `at N seconds`;
     a bare `then` comes `THEN_S` seconds after the time named before it, or after the start.
     `while` stays: it joins what happens at the same time.
     """
     text = _ONCE.sub("", text)
-    text = _AFTER.sub(_absolute, text)
-    said, at = "", 0
+    text = _AFTER.sub(lambda match: _absolute(match, start_s), text)
+    said, at = "", start_s
     while (bare := _LATER.search(text)) is not None:
         before = text[: bare.start()]
         at = max([at, *_named(before)]) + THEN_S
@@ -45,12 +49,12 @@ def resolve(text: str) -> str:
     return said + text
 
 
-def _absolute(match: re.Match[str]) -> str:
+def _absolute(match: re.Match[str], start_s: int) -> str:
     number = _number(match[2])
-    if number is None:
+    if number is None or start_s + number >= len(NUMBERS):
         return match[0]
     join = f"{match[1]} " if match[1] else ""
-    return f"{join}at {seconds(number)}"
+    return f"{join}at {seconds(start_s + number)}"
 
 
 def _number(word: str) -> int | None:

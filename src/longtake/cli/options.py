@@ -1,0 +1,248 @@
+"""Options that several verbs share, and what they mean."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, Token
+
+from longtake.cli.prompt import read_prompt
+from longtake.config import FPS, MAX_SECONDS, Cue, SampleConfig, SamplerName, frames_for
+from longtake.errors import SettingError
+
+NAMED_SIZES = {"480p": (832, 480), "720p": (1280, 704)}
+"""Sizes by name; 704 because 720 is no multiple of 32."""
+LONG_S = 20.0
+"""Films longer than this keep their newest state without being asked."""
+_DEFAULTS = SampleConfig()
+_SIZE = re.compile(r"(\d{1,5})[xX×](\d{1,5})")
+_TIME = re.compile(r"(?:(\d{1,5}):)?(\d{1,6}(?:\.\d{1,6})?)s?")
+
+
+def _whole(_hint: object, tokens: Sequence[Token]) -> int:
+    """Read a whole number; the parser's own way rounds 1.5 in silence."""
+    return int(tokens[0].value)
+
+
+WholeNumber = Annotated[int, Parameter(converter=_whole)]
+"""An option that takes digits only."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FilmOptions:
+    """What decides the pixels beside the prompt."""
+
+    seconds: float | None = None
+    """Length; rounded up to the next of 16 frames a second. Default: 5."""
+    frames: WholeNumber | None = None
+    """Length in frames, instead of --seconds; 16 x seconds + 1."""
+    size: str = f"{_DEFAULTS.width}x{_DEFAULTS.height}"
+    """WIDTHxHEIGHT in pixels, multiples of 32; also 480p, 720p."""
+    seed: WholeNumber = _DEFAULTS.seed
+    """Which film of the many that fit the prompt; the same seed gives the same film."""
+    steps: WholeNumber = _DEFAULTS.steps
+    """Sampler steps; time grows in proportion."""
+    guidance: float = _DEFAULTS.guidance
+    """How strongly the prompt pulls; 1 turns guidance off and halves the time."""
+    shift: float = _DEFAULTS.shift
+    """Timestep shift; above 1 more steps decide motion, fewer decide detail."""
+    sampler: SamplerName = _DEFAULTS.sampler
+    """Solver: dpm (DPM-Solver++ 2M) or euler."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TakeOptions:
+    """What only a model that goes on by chunks can do."""
+
+    prompt_at: Annotated[tuple[tuple[str, str], ...], Parameter(negative="")] = ()
+    """A time and what happens then, as 20s "the sun sets"; may be given again. It is added to
+    what was said before, from the first chunk border at or after that time."""
+    image: Path | None = None
+    """PNG, JPEG or WebP that the film begins with."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class KeepOptions:
+    """What stays of a take's folder."""
+
+    keep: Annotated[bool, Parameter(negative="")] = False
+    """Keep the folder beside the film, with the newest state; films over 20 s do anyway."""
+    keep_every: str | None = None
+    """Keep a state at every so many seconds as well, as 5s; branch goes on from there at once."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model runs, and how."""
+
+    model: str = "previz"
+    """Model by name, or a folder with a model.json."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic; auto takes bf16 where the processor has it."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SameModelOptions:
+    """Which model goes on with a take: the one that began it."""
+
+    model: str | None = None
+    """Where that model lies now. Default: where it lay."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Arithmetic. Default: that of the take; no other gives the same film."""
+    allow_different: Annotated[bool, Parameter(negative="")] = False
+    """Go on under other arithmetic as well, as of another machine; other bytes come of it."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is written and told."""
+
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("film.mp4")
+    """The mp4."""
+    sheet: bool = True
+    """A contact sheet, a PNG of the same name."""
+    metadata: bool = True
+    """Prompt and settings inside the mp4."""
+    overwrite: Annotated[bool, Parameter(negative="")] = False
+    """Replace existing files."""
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    """Report as one JSON object on stdout."""
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    """Say nothing but errors."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NextOutputOptions:
+    """What is written and told of a film made from another."""
+
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
+    """The new mp4. Default: beside the old one, its name with the verb's."""
+    sheet: bool = True
+    """A contact sheet, a PNG of the same name."""
+    metadata: bool = True
+    """Prompt and settings inside the mp4."""
+    overwrite: Annotated[bool, Parameter(negative="")] = False
+    """Replace existing files."""
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    """Report as one JSON object on stdout."""
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    """Say nothing but errors."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TellOptions:
+    """What is told."""
+
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    """Report as one JSON object on stdout."""
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    """Say nothing but errors."""
+
+
+def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
+    """The settings these options ask for, and what the user should know of how they were taken.
+
+    Raises:
+        SettingError: a value out of range, or two that exclude each other.
+    """
+    width, height = _parse_size(film.size)
+    frames, notes = _DEFAULTS.frames, []
+    if film.seconds is not None and film.frames is not None:
+        msg = (
+            f"--seconds and --frames exclude each other, got {film.seconds:g} and {film.frames}; "
+            "give one of them"
+        )
+        raise SettingError(msg)
+    if film.frames is not None:
+        frames = film.frames
+    if film.seconds is not None:
+        frames = frames_for(film.seconds)
+        rounded = (frames - 1) / FPS
+        if abs(rounded - film.seconds) > 1e-6:
+            notes.append(f"{film.seconds:g} seconds became {rounded:g}, the next whole frame")
+    settings = SampleConfig(
+        width=width,
+        height=height,
+        frames=frames,
+        seed=film.seed,
+        steps=film.steps,
+        guidance=film.guidance,
+        shift=film.shift,
+        sampler=film.sampler,
+    )
+    return settings, notes
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    if text in NAMED_SIZES:
+        return NAMED_SIZES[text]
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        names = ", ".join(NAMED_SIZES)
+        msg = f"size must be WIDTHxHEIGHT as 448x256, or {names}, got {text!r}"
+        raise SettingError(msg)
+    width, height = int(found[1]), int(found[2])
+    near = [min(max(round(side / 32) * 32, 64), 4096) for side in (width, height)]
+    if near != [width, height]:
+        msg = (
+            f"size must be two multiples of 32 from 64 to 4096, got {text}; "
+            f"the nearest is {near[0]}x{near[1]}"
+        )
+        raise SettingError(msg)
+    return width, height
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Seconds from a time as 20, 20s, 12.5s or 1:30.
+
+    Raises:
+        SettingError: anything else, a negative time among it.
+    """
+    found = _TIME.fullmatch(text)
+    if found is None:
+        msg = f"{option} wants a time from 0 on, as 20s or 1:30, got {text!r}"
+        raise SettingError(msg)
+    seconds = 60 * int(found[1] or 0) + float(found[2])
+    if seconds > MAX_SECONDS:
+        msg = f"{option} wants a time of at most {MAX_SECONDS:g} s, got {text!r}"
+        raise SettingError(msg)
+    return seconds
+
+
+def cues_of(prompt_at: Sequence[tuple[str, str]]) -> tuple[Cue, ...]:
+    """How the prompt goes on.
+
+    Raises:
+        SettingError: a time that is none.
+        PromptError: a text that is none.
+    """
+    return tuple(
+        Cue(at_s=seconds_of(at, "--prompt-at"), text=read_prompt(text)) for at, text in prompt_at
+    )
+
+
+def kept(options: KeepOptions, frames: int) -> tuple[bool, float]:
+    """Whether the folder stays, and how many seconds apart the states in it are; 0: one state.
+
+    Raises:
+        SettingError: a time that is none.
+    """
+    every = 0.0
+    if options.keep_every is not None:
+        every = seconds_of(options.keep_every, "--keep-every")
+    long = (frames - 1) / FPS > LONG_S
+    return options.keep or options.keep_every is not None or long, every

@@ -1,0 +1,58 @@
+"""Prompts that change inside a take: what the model reads in each chunk."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from longtake.config import FPS, Cue
+from longtake.errors import SettingError
+from longtake.rollout.grid import Grid
+from longtake.world.timing import NUMBERS, resolve, seconds
+
+
+def check_cues(cues: Sequence[Cue], grid: Grid, frames: int) -> None:
+    """Prove that every cue takes effect inside the take, in the order given.
+
+    Raises:
+        SettingError: a time beyond the end, or before the time of the cue before.
+    """
+    for one, other in pairwise(cues):
+        if other.at_s < one.at_s:
+            msg = (
+                f"prompts must come in the order of their times, got {one.at_s:g} s before "
+                f"{other.at_s:g} s; give the earlier one first"
+            )
+            raise SettingError(msg)
+    for cue in cues:
+        if grid.frames(grid.chunk_at(cue.at_s)).start >= frames:
+            last = grid.begins_s(grid.chunks(frames) - 1)
+            msg = (
+                f"a prompt at {cue.at_s:g} s comes too late: the take ends at {frames / FPS:g} s "
+                f"and its last chunk begins at {last:g} s; give an earlier time or more --seconds"
+            )
+            raise SettingError(msg)
+
+
+def texts(
+    prompt: str, cues: Sequence[Cue], grid: Grid, *, timed: bool
+) -> tuple[tuple[int, str], ...]:
+    """What the model reads, each text with the chunk from which on it does.
+
+    A cue is added to what was said before, with its second, as the captions of long clips are
+    told: "a red ball on grass. at twenty seconds the sun sets".
+
+    Args:
+        prompt: Holds from the start.
+        cues: In the order of their times.
+        grid: Of the take.
+        timed: Whether the model knows seconds; then relative times become absolute ones.
+    """
+    text = resolve(prompt.lower()) if timed else prompt
+    found = [(0, text)]
+    for cue in cues:
+        at = round(cue.at_s)
+        if timed and at < len(NUMBERS):
+            text = f"{text.rstrip(' .')}. at {seconds(at)} {resolve(cue.text.lower(), at)}"
+        else:
+            text = f"{text.rstrip(' .')}. {cue.text}"
+        found.append((grid.chunk_at(cue.at_s), text))
+    return tuple(found)
