@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from longtake.cli.memory import peak_memory_bytes
 from longtake.cli.output import Output
@@ -34,6 +34,7 @@ class Report:
     warnings: tuple[str, ...]
 
 
+@runtime_checkable
 class Telling(Protocol):
     """How much is told."""
 

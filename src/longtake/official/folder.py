@@ -9,9 +9,8 @@ from longtake.checkpoints import read_json
 from longtake.checkpoints.public_config import check_class, read_transformer_config
 from longtake.config import SamplerName, TransformerConfig
 from longtake.errors import ModelError, SettingError, WeightsError
+from longtake.presets import PUBLIC_FILE
 
-INDEX = "model_index.json"
-"""The file that makes a folder a public model."""
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINES = ("SanaVideoPipeline", "SanaImageToVideoPipeline", "SanaVideoCausalPipeline")
 VaeName = Literal["AutoencoderKLWan", "AutoencoderKLLTX2Video"]
@@ -68,11 +67,6 @@ class PublicModel:
         return -(-(frames - 1) // self.vae.temporal_stride) + 1
 
 
-def is_public(folder: Path) -> bool:
-    """True for a folder in the layout of public models."""
-    return (folder / INDEX).is_file()
-
-
 def read_model(folder: Path) -> PublicModel:
     """Read what a folder says of itself; no weights are opened.
 
@@ -81,10 +75,11 @@ def read_model(folder: Path) -> PublicModel:
         WeightsError: an unknown class, or parts that do not fit each other.
         SettingError: an unknown key.
     """
-    if not is_public(folder):
-        msg = f"{folder} is no public model: it has no {INDEX}; name the folder that has one"
+    index = folder / PUBLIC_FILE
+    if not index.is_file():
+        msg = f"{folder} is no public model: it has no {PUBLIC_FILE}; name the folder that has one"
         raise ModelError(msg)
-    check_class(read_json(folder / INDEX), PIPELINES, str(folder / INDEX))
+    check_class(read_json(index), PIPELINES, str(index))
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         msg = (

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -77,10 +78,31 @@ def load_text_encoder(
             local_files_only=True,
             use_safetensors=True,
         )
-        tokenizer = transformers.GemmaTokenizer.from_pretrained(
-            folder / "tokenizer", local_files_only=True
+    tokenizer = _load_tokenizer(transformers, folder / "tokenizer")
+    if len(tokenizer) > config.vocab_size:
+        msg = (
+            f"{folder}: the tokenizer has {len(tokenizer):,} tokens, the text encoder knows "
+            f"{config.vocab_size:,}; they belong to different models"
         )
+        raise WeightsError(msg)
     return tokenizer, encoder.to(device).eval().requires_grad_(False)
+
+
+def _load_tokenizer(transformers: "ModuleType", folder: Path) -> Any:  # noqa: ANN401
+    path = folder / "tokenizer.json"
+    try:
+        # Without this file the library makes an empty tokenizer and says nothing.
+        if "vocab" not in json.loads(path.read_text("utf-8"))["model"]:
+            msg = "it has no vocabulary"
+            raise ValueError(msg)
+        with quiet():
+            return transformers.GemmaTokenizer.from_pretrained(folder, local_files_only=True)
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}; get it again"
+        raise WeightsError(msg) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path} is damaged: {str(error)[:120]}; get it again"
+        raise WeightsError(msg) from error
 
 
 def instruction_text(wording: Instruction) -> str:
