@@ -6,14 +6,15 @@ import subprocess
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from longtake import __version__, pipeline
 from longtake.cli import interrupts, main
-from longtake.cli.generate import FilmOptions, settings_of
 from longtake.cli.main import CANNOT, DONE, FAILED, STOPPED, run
+from longtake.cli.options import FilmOptions, settings_of
 from longtake.cli.progress import Bars, Lines, Silent, display, tell
 from longtake.cli.prompt import read_prompt
 from longtake.cli.reference import reference
@@ -88,6 +89,7 @@ def test_json_is_one_object_that_says_everything(capsys):
     assert report == {
         "output": "film.mp4",
         "sheet": "film.png",
+        "folder": None,
         "frames": 17,
         "seconds": 17 / 16,
         "width": 64,
@@ -132,10 +134,13 @@ def test_existing_files_stay_without_overwrite_and_go_with_it(folder, capsys):
 class Broken:
     """A model that fails in the middle of a film."""
 
-    name, model_hash, precision = "previz", "", "fp32"
+    name, model_hash, precision, config = "previz", "", "fp32", SimpleNamespace(chunk=0)
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+    def check(self, *_):
+        pass
 
     def stream(self, *_):
         yield pipeline.Progress("text", 0, 1)

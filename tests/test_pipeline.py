@@ -3,9 +3,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtake.config import SampleConfig
+from longtake.config import Cue, SampleConfig
 from longtake.errors import CannotHere, ModelError, PromptError, SettingError
-from longtake.pipeline import Border, Frames, Notice, Pipeline, Progress, build, load
+from longtake.pipeline import (
+    Border,
+    Frames,
+    Notice,
+    Pipeline,
+    Progress,
+    build,
+    from_bytes,
+    load,
+    to_bytes,
+)
 
 SETTINGS = SampleConfig(width=96, height=64, frames=17, steps=3, seed=7)
 
@@ -152,3 +162,157 @@ def test_a_film_gone_on_with_from_any_border_is_the_undisturbed_one(chunked):
 def test_a_pipeline_says_who_it_is(chunked):
     identity = chunked.identity
     assert (identity.model_hash, identity.precision, identity.device) == ("0", "fp32", "cpu")
+    assert len(identity.numerics) == 64
+
+
+@pytest.mark.faults
+def test_row_57_the_bytes_are_those_of_any_power_of_two_of_threads(chunked):
+    before = torch.get_num_threads()
+    made, prints = [], []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            made.append(film(chunked, frames=17, prompt="a red ball"))
+            prints.append(chunked.identity)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
+    assert len(set(prints)) == 1
+
+
+def test_a_cue_changes_nothing_before_its_border_and_everything_after(chunked):
+    settings = replace(SETTINGS, frames=33)
+    plain = chunked.generate("a red ball", settings=settings).frames
+    cues = (Cue(at_s=0.9, text="a green sphere bounces"),)
+    changed = chunked.generate("a red ball", settings=settings, cues=cues).frames
+    # Borders lie at frames 9, 17, 25; the first at or after 0.9 s is frame 17.
+    assert torch.equal(plain[:17], changed[:17])
+    assert not torch.equal(plain[17:], changed[17:])
+
+
+def test_a_film_with_cues_is_gone_on_with_to_the_same_bytes(chunked):
+    settings = replace(SETTINGS, frames=33)
+    cues = (Cue(at_s=0.5, text="blue"), Cue(at_s=1.0, text="green"))
+    events = list(chunked.stream("a red ball", settings, cues=cues))
+    whole = torch.cat([event.pixels for event in events if isinstance(event, Frames)])
+    for border in [event.snapshot for event in events if isinstance(event, Border)][:-1]:
+        rest = chunked.stream("a red ball", settings, cues=cues, start=border)
+        made = torch.cat([event.pixels for event in rest if isinstance(event, Frames)])
+        assert torch.equal(made, whole[-len(made) :])
+
+
+def test_a_border_holds_the_frames_that_the_end_cuts_off(chunked):
+    events = chunked.stream("a red ball", replace(SETTINGS, frames=20))
+    last = [event for event in events if isinstance(event, Border)][-1]
+    assert torch.equal(last.pixels, film(chunked, "a red ball", frames=25)[17:])
+
+
+@pytest.mark.parametrize(
+    ("cues", "complaint"),
+    [
+        ([(2.0, "blue")], "too late: the take ends at 1.0625 s and its last chunk begins at 0.5"),
+        ([(0.6, "blue")], "comes too late"),
+        ([(0.4, "blue"), (0.3, "green")], "order of their times, got 0.4 s before 0.3 s"),
+    ],
+)
+def test_cues_out_of_order_or_beyond_the_end_are_refused(chunked, cues, complaint):
+    given = [Cue(at_s=at, text=text) for at, text in cues]
+    with pytest.raises(SettingError, match=complaint):
+        next(chunked.stream("a red ball", SETTINGS, cues=given))
+
+
+@pytest.mark.parametrize("at", [0, -1, float("nan"), float("inf")])
+def test_a_cue_at_no_time_is_refused(at):
+    with pytest.raises(SettingError, match="a time above 0"):
+        Cue(at_s=at, text="blue")
+
+
+def test_an_empty_cue_is_refused():
+    with pytest.raises(SettingError, match="the prompt at 3 s is empty"):
+        Cue(at_s=3, text=" ")
+
+
+PICTURE = torch.randint(0, 256, (64, 96, 3), dtype=torch.uint8)
+
+
+def test_a_picture_is_frame_0_as_the_autoencoder_gives_it_back(chunked):
+    made = chunked.generate("a red ball", settings=SETTINGS, picture=PICTURE).frames
+    coder = chunked.autoencoder
+    round_trip = to_bytes(coder.decode(coder.encode(from_bytes(PICTURE)[None, None])))[0, 0]
+    assert (made[0].int() - round_trip.int()).abs().max() <= 1
+    assert not torch.equal(made[1:], film(chunked, "a red ball")[1:])
+
+
+def test_a_film_from_a_picture_is_gone_on_with_to_the_same_bytes(chunked):
+    events = list(chunked.stream("a red ball", SETTINGS, picture=PICTURE))
+    whole = torch.cat([event.pixels for event in events if isinstance(event, Frames)])
+    first = next(event.snapshot for event in events if isinstance(event, Border))
+    rest = chunked.stream("a red ball", SETTINGS, start=first)
+    made = torch.cat([event.pixels for event in rest if isinstance(event, Frames)])
+    assert torch.equal(made, whole[9:])
+
+
+def test_a_picture_of_another_size_is_refused(chunked):
+    with pytest.raises(SettingError, match="the picture is 64x96 and the film 96x64"):
+        next(chunked.stream("a red ball", SETTINGS, picture=PICTURE.transpose(0, 1)))
+
+
+def test_a_border_after_any_frames_is_gone_on_from(chunked):
+    made = film(chunked, "a red ball", frames=17)
+    border = chunked.remember(made, "a red ball", SETTINGS)
+    settings = replace(SETTINGS, frames=25)
+    rest = chunked.stream("a red ball", settings, start=border)
+    after = torch.cat([event.pixels for event in rest if isinstance(event, Frames)])
+    assert (border.chunk, len(after)) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"cues": [Cue(at_s=1, text="x")]}, "tiny was not trained to change the prompt inside"),
+        ({"picture": PICTURE}, "tiny was not trained to begin with a picture"),
+    ],
+)
+def test_a_model_without_chunks_refuses_what_it_was_not_trained_for(pipeline, asked, complaint):
+    with pytest.raises(SettingError, match=complaint):
+        next(pipeline.stream("a red ball", SETTINGS, **asked))
+    with pytest.raises(SettingError, match="tiny was not trained to go on from a film"):
+        pipeline.remember(PICTURE[None].expand(9, -1, -1, -1), "a red ball", SETTINGS)
+
+
+def test_a_take_longer_than_those_trained_on_is_made_and_that_is_said(chunked):
+    events = list(chunked.stream("a red ball", replace(SETTINGS, frames=201, steps=1)))
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert notices == ["tiny was trained on takes of up to 12 s; what comes after is not measured"]
+    assert sum(len(event.pixels) for event in events if isinstance(event, Frames)) == 201
+
+
+def said(pipeline, prompt, cues=()):
+    """What the model reads, through the notes of a border."""
+    events = pipeline.stream(prompt, replace(SETTINGS, steps=1), cues=cues)
+    return next(event.snapshot.notes for event in events if isinstance(event, Border))
+
+
+def test_relative_times_become_absolute_where_the_model_knows_seconds(tiny):
+    torch.manual_seed(0)
+    words = (*tiny.words, "at", "seconds", "second", "one", "two", "three", "then")
+    config = replace(tiny, chunk=2, words=words)
+    parts = build(config)
+    for part in parts:
+        part.eval().requires_grad_(False)
+    timed = Pipeline(name="tiny", model_hash="0", config=config, parts=parts)
+    assert said(timed, "A red ball bounces after 2 seconds") == {
+        "from chunk 0": "a red ball bounces at two seconds"
+    }
+    assert said(timed, "A red ball.", [Cue(at_s=0.5, text="Blue after one second")]) == {
+        "from chunk 0": "a red ball.",
+        "from chunk 1": "a red ball. at one second blue at two seconds",
+    }
+
+
+def test_times_stay_as_they_are_where_the_model_knows_none(chunked):
+    assert said(chunked, "A ball after 2 seconds", [Cue(at_s=0.5, text="Blue")]) == {
+        "from chunk 0": "A ball after 2 seconds",
+        "from chunk 1": "A ball after 2 seconds. Blue",
+    }

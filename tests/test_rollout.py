@@ -17,6 +17,7 @@ from longtake.rollout import (
     Step,
     Take,
     load_snapshot,
+    replay,
     save_snapshot,
 )
 from longtake.samplers import sampler_of
@@ -25,7 +26,10 @@ from longtake.vae.autoencoder import StreamCache
 
 GRID = Grid(2)
 STEPS = 3
-WHO = Identity(model_hash="a" * 64, precision="fp32", device="cpu", torch="2.0")
+WHO = Identity(
+    model_hash="a" * 64, precision="fp32", device="cpu", processor="AVX2", torch="2.0",
+    numerics="c" * 64,
+)  # fmt: skip
 
 
 @pytest.fixture(params=["linear", "block"])
@@ -73,6 +77,16 @@ def test_as_many_chunks_are_made_as_the_frames_need(frames):
     chunks = GRID.chunks(frames)
     assert GRID.frames(chunks - 1).stop >= frames
     assert chunks == 1 or GRID.frames(chunks - 2).stop < frames
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize("seconds", [0.0625, 0.3, 1, 1.25, 4.99, 20, 59.9])
+def test_what_is_said_of_a_time_holds_from_the_first_border_at_or_after_it(size, seconds):
+    grid = Grid(size)
+    chunk = grid.chunk_at(seconds)
+    assert grid.begins_s(chunk) >= seconds
+    assert grid.begins_s(chunk - 1) < seconds
+    assert grid.chunk_at(0) == 0
 
 
 @pytest.mark.parametrize("size", [0, 8, -1])
@@ -128,6 +142,39 @@ def test_without_guidance_the_state_holds_the_prompt_alone(transformer):
     assert {len(layer.frame) for layer in state.layers} == {1}
 
 
+@pytest.mark.parametrize("sampler", ["dpm", "euler"])
+def test_a_picture_is_kept_exactly_and_changes_what_follows(transformer, sampler):
+    picture = torch.randn(1, 8, 1, 2, 3)
+    take = Take(
+        transformer=transformer, grid=GRID, sampler=sampler_of(sampler), guidance=2.0,
+        sigmas=flow.schedule(STEPS, 3.0), size=(2, 3), seed=3, picture=picture,
+    )  # fmt: skip
+    made = latents(list(take.roll(lambda _: conditions(), range(2))))
+    assert torch.equal(made[:, :, :1], picture)
+    plain = latents(list(replace(take, picture=None).roll(lambda _: conditions(), range(2))))
+    assert not torch.equal(made[:, :, 1:], plain[:, :, 1:])
+
+
+def test_replayed_history_is_what_a_take_would_remember_of_it(transformer, tiny):
+    coder = Autoencoder(tiny.autoencoder).eval().requires_grad_(False)
+    pixels = torch.rand(17, 64, 96, 3) * 2 - 1
+    take = Take(
+        transformer=transformer, grid=GRID, sampler=sampler_of("dpm"), guidance=2.0,
+        sigmas=flow.schedule(STEPS, 3.0), size=(2, 3), seed=3,
+    )  # fmt: skip
+    found = replay(take, conditions(), coder, pixels, notes={})
+    whole = coder.encode(pixels[None])
+    state = take.commit(whole[:, :, :3], conditions(), None)
+    state = take.commit(whole[:, :, 3:], conditions(), state)
+    assert (found.chunk, found.state.latent_frames) == (2, 5)
+    for one, other in zip(found.state.layers, state.layers, strict=True):
+        assert torch.allclose(one.memory.sums, other.memory.sums, atol=1e-4)
+    cache = StreamCache()
+    coder.decode(whole, cache)
+    for one, other in zip(found.decoder.blocks, cache.blocks, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
 def snapshot(transformer, tiny, chunks):
     done = finished(make(transformer, range(chunks)))[-1]
     cache = StreamCache()
@@ -163,10 +210,11 @@ def test_a_snapshot_has_the_same_size_after_one_chunk_as_after_twenty(transforme
     ("change", "complaint"),
     [
         ({"model_hash": "b" * 64}, "made with model_hash aaaa.* this is bbbb"),
-        ({"precision": "bf16"}, "made with precision fp32, this is bf16"),
+        ({"precision": "bf16"}, "made with precision fp32, this is bf16; use --precision fp32"),
         ({"device": "cuda"}, "made with device cpu, this is cuda.*--allow-different"),
         ({"torch": "3.0"}, "made with torch 2.0, this is 3.0.*--allow-different"),
-        ({"numerics": 2}, "made with numerics 1, this is 2.*--allow-different"),
+        ({"processor": "AVX512"}, "made with processor AVX2, this is AVX512.*--allow-different"),
+        ({"numerics": "d" * 64}, "made with numerics cccc.*this is dddd.*--allow-different"),
     ],
 )
 def test_a_snapshot_of_another_model_or_arithmetic_is_refused_by_name(

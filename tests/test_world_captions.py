@@ -267,3 +267,15 @@ def test_training_captions_of_each_level_use_its_whole_vocabulary():
 )
 def test_relative_times_become_absolute_seconds(said, meant):
     assert resolve(said) == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "start", "meant"),
+    [
+        ("the ball spins after 2 seconds", 20, "the ball spins at twenty two seconds"),
+        ("the ball spins, then jumps", 20, "the ball spins, then at twenty two seconds jumps"),
+        ("the ball spins after 5 seconds", 68, "the ball spins after 5 seconds"),
+    ],
+)
+def test_relative_times_count_from_where_the_text_begins(said, start, meant):
+    assert resolve(said, start) == meant

@@ -148,6 +148,8 @@ def _nearest(given: str, choices: Iterable[str]) -> str:
 def _missing(error: MissingArgumentError, name: str, verb: _Verb) -> str:
     if not name.startswith("-"):
         return verb.missing
+    if name == "--prompt-at":
+        return f'{name} wants a time from 0 on and a text, as {name} 20s "the sun sets"'
     if error.keyword:
         return f"{name} wants a value; write one that starts with - as {name}=VALUE"
     for given in error.unused_tokens or ():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from longtake.cli.memory import memory_errors
 from longtake.cli.options import (
     KeepOptions,
-    NextOutputOptions,
+    OutputOptions,
     SameModelOptions,
     kept,
     seconds_of,
@@ -24,7 +24,7 @@ from longtake.errors import SettingError
 if TYPE_CHECKING:
     from longtake.rollout.manifest import TakeManifest
 
-_KEEP, _MODEL, _OUTPUT = KeepOptions(), SameModelOptions(), NextOutputOptions()
+_KEEP, _MODEL, _OUTPUT = KeepOptions(), SameModelOptions(), OutputOptions()
 
 
 def branch(
@@ -36,7 +36,7 @@ def branch(
     seconds: float | None = None,
     keep: KeepOptions = _KEEP,
     model: SameModelOptions = _MODEL,
-    out: NextOutputOptions = _OUTPUT,
+    out: OutputOptions = _OUTPUT,
 ) -> None:
     """Make another continuation of a take, without making what comes before again.
 
@@ -50,7 +50,8 @@ def branch(
         out: The output.
     """
     started = time.perf_counter()
-    from longtake.cli.take import film_manifest, make_fork
+    from longtake.cli.start import make_fork
+    from longtake.cli.take import film_manifest
 
     text, at_s = read_prompt(prompt), seconds_of(at, "--at")
     folder, old = take_at(take)
@@ -68,11 +69,11 @@ def branch(
         different = model.allow_different
         told = make_fork(pipe, folder, old, manifest, output, show, allow_different=different)
     report = report_of(
+        pipe,
         film_manifest(manifest, pipe.name),
         output,
         manifest.frames,
         started=started,
-        unknown=pipe.tokenizer.read(text).unknown,
         warnings=told,
     )
     tell_report(report, out)

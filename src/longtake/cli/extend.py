@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from longtake.cli.memory import memory_errors
 from longtake.cli.options import (
     KeepOptions,
-    NextOutputOptions,
+    OutputOptions,
     SameModelOptions,
     WholeNumber,
     kept,
@@ -42,7 +42,7 @@ class MoreOptions:
 
 
 _MORE, _KEEP = MoreOptions(), KeepOptions()
-_MODEL, _OUTPUT = SameModelOptions(), NextOutputOptions()
+_MODEL, _OUTPUT = SameModelOptions(), OutputOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class _Asked:
     seed: int | None
     keep: KeepOptions
     model: SameModelOptions
-    out: NextOutputOptions
+    out: OutputOptions
     output: Output
 
     def kept_as_asked(self, manifest: "TakeManifest") -> "TakeManifest":
@@ -76,7 +76,7 @@ def extend(
     more: MoreOptions = _MORE,
     keep: KeepOptions = _KEEP,
     model: SameModelOptions = _MODEL,
-    out: NextOutputOptions = _OUTPUT,
+    out: OutputOptions = _OUTPUT,
 ) -> None:
     """Make a film longer.
 
@@ -105,11 +105,11 @@ def extend(
     from longtake.cli.take import film_manifest
 
     report = report_of(
+        pipe,
         film_manifest(manifest, pipe.name),
         output,
         manifest.frames,
         started=started,
-        unknown=pipe.tokenizer.read(text or manifest.prompt).unknown,
         warnings=told,
     )
     tell_report(report, out)
@@ -123,7 +123,7 @@ def _from_state(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest, 
     if asked.seed is not None:
         msg = f"{folder} goes on with its own seed {old.settings.seed}; leave out --seed"
         raise SettingError(msg)
-    from longtake.cli.take import make_fork
+    from longtake.cli.start import make_fork
 
     frames, cues = old.settings.frames, old.cues
     if asked.text is not None:
@@ -138,8 +138,9 @@ def _from_state(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest, 
 
 
 def _from_pixels(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest, list[str]]":
-    from longtake.cli.take import load_for_take, make_after, new_manifest
+    from longtake.cli.start import fix_threads, make_after, new_manifest
     from longtake.media.frames import frames_of, looks_of
+    from longtake.pipeline import load
 
     if asked.text is None:
         msg = (
@@ -152,7 +153,8 @@ def _from_pixels(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest,
     name = asked.model.model or "previz"
     find(name)
     show.stage("load", 0, 1)
-    pipe = load_for_take(name, asked.model.device, asked.model.precision or "auto")
+    fix_threads()
+    pipe = load(name, device=asked.model.device, precision=asked.model.precision or "auto")
     show.stage("load", 1, 1)
     settings = SampleConfig(
         width=looks.width, height=looks.height, frames=asked.added + 1, seed=asked.seed or 0

@@ -66,30 +66,30 @@ def generate(
         return
     refuse_public(public, model)
     settings, warnings = settings_of(film)
-    cues, keeping = cues_of(take.prompt_at), kept(keep, settings.frames)
+    cues = cues_of(take.prompt_at)
+    stays, every_s = kept(keep, settings.frames)
     find(model.model)
-    output = check_output(out.output, sheet=out.sheet, overwrite=out.overwrite)
+    film_path = out.output or Path("film.mp4")
+    output = check_output(film_path, sheet=out.sheet, overwrite=out.overwrite)
     fix = "fewer --seconds, a smaller --size or --device cpu"
     with display(quiet=out.quiet) as show, memory_errors(fix):
         from longtake.cli.one_pass import write_film
-        from longtake.cli.take import film_manifest, load_for_take, make_new, new_manifest
+        from longtake.cli.start import fix_threads, make_new, new_manifest
+        from longtake.cli.take import film_manifest
+        from longtake.pipeline import load
 
-        picture = None
-        if take.image is not None:
-            picture, notes = _picture(take.image, settings)
-            warnings += notes
+        picture, notes = _picture(take.image, settings)
+        warnings += notes
         for warning in warnings:
             show.note(warning)
         show.stage("load", 0, 1)
-        pipe = load_for_take(model.model, model.device, model.precision)
+        fix_threads()
+        pipe = load(model.model, device=model.device, precision=model.precision)
         show.stage("load", 1, 1)
         if pipe.config.chunk:
+            plain = new_manifest(pipe, output, model.model, text, settings)
             manifest = replace(
-                new_manifest(pipe, output, model.model, text, settings),
-                cues=cues,
-                keep=keeping[0],
-                keep_every_s=keeping[1],
-                metadata=out.metadata,
+                plain, cues=cues, keep=stays, keep_every_s=every_s, metadata=out.metadata
             )
             told = make_new(pipe, output, manifest, picture, show)
             made = film_manifest(manifest, pipe.name)
@@ -99,18 +99,16 @@ def generate(
             made = _manifest(pipe, text, settings)
             events = pipe.stream(text, settings)
             told = write_film(events, made, output, made.tags() if out.metadata else {}, show)
-    said = " ".join([text, *(cue.text for cue in cues)])
-    unknown = pipe.tokenizer.read(said).unknown
     report = report_of(
-        made, output, settings.frames, started=started, unknown=unknown, warnings=warnings + told
+        pipe, made, output, settings.frames, started=started, warnings=warnings + told
     )
     tell_report(report, out)
 
 
-def _picture(path: Path, settings: SampleConfig) -> "tuple[Picture, list[str]]":
+def _picture(path: Path | None, settings: SampleConfig) -> "tuple[Picture | None, list[str]]":
     from longtake.media.picture import read_picture
 
-    return read_picture(path, settings.width, settings.height)
+    return (None, []) if path is None else read_picture(path, settings.width, settings.height)
 
 
 def _refuse_keeping(pipe: "Pipeline", keep: KeepOptions) -> None:

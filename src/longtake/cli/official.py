@@ -57,7 +57,7 @@ def film_of(
     """
     started = time.perf_counter()
     _refuse_takes(take, keep)
-    output = check_output(out.output, sheet=out.sheet, overwrite=out.overwrite)
+    output = check_output(out.output or Path("film.mp4"), sheet=out.sheet, overwrite=out.overwrite)
     fix = "--offload block, fewer --frames or a smaller --size; longtake plan tells what fits"
     with display(quiet=out.quiet) as show, memory_errors(fix):
         found = read_model(locate(model.model, lambda what: _tell_fetching(what, show)))

@@ -129,27 +129,8 @@ class SameModelOptions:
 class OutputOptions:
     """What is written and told."""
 
-    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("film.mp4")
-    """The mp4."""
-    sheet: bool = True
-    """A contact sheet, a PNG of the same name."""
-    metadata: bool = True
-    """Prompt and settings inside the mp4."""
-    overwrite: Annotated[bool, Parameter(negative="")] = False
-    """Replace existing files."""
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-    """Report as one JSON object on stdout."""
-    quiet: Annotated[bool, Parameter(negative="")] = False
-    """Say nothing but errors."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class NextOutputOptions:
-    """What is written and told of a film made from another."""
-
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
-    """The new mp4. Default: beside the old one, its name with the verb's."""
+    """The mp4. Default: film.mp4, or the old film's name and what was done to it."""
     sheet: bool = True
     """A contact sheet, a PNG of the same name."""
     metadata: bool = True

@@ -3,13 +3,17 @@
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from longtake.cli.memory import peak_memory_bytes
+from longtake.cli.options import OutputOptions, TellOptions
 from longtake.cli.output import Output
 from longtake.cli.progress import tell
 from longtake.config import FPS
 from longtake.media.manifest import Manifest
+
+if TYPE_CHECKING:
+    from longtake.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,41 +38,27 @@ class Report:
     warnings: tuple[str, ...]
 
 
-@runtime_checkable
-class Telling(Protocol):
-    """How much is told."""
-
-    @property
-    def as_json(self) -> bool:
-        """As one JSON object."""
-        ...
-
-    @property
-    def quiet(self) -> bool:
-        """Nothing but errors."""
-        ...
-
-
 def report_of(
+    pipe: "Pipeline",
     manifest: Manifest,
     output: Output,
     frames: int,
     *,
     started: float,
-    unknown: tuple[str, ...],
     warnings: list[str],
 ) -> Report:
     """The report of a finished film.
 
     Args:
+        pipe: The model.
         manifest: What it was made from.
         output: Where it lies.
         frames: Of the whole film.
         started: Reading of `time.perf_counter` when the verb began.
-        unknown: Words the model does not know.
         warnings: What the user was told.
     """
     settings = manifest.settings
+    said = " ".join([manifest.prompt, *(cue.text for cue in manifest.cues)])
     return Report(
         output=str(output.film),
         sheet=str(output.sheet) if output.sheet else None,
@@ -83,12 +73,12 @@ def report_of(
         model_hash=manifest.model_hash,
         elapsed_s=round(time.perf_counter() - started, 3),
         peak_memory_bytes=peak_memory_bytes(),
-        unknown_words=unknown,
+        unknown_words=pipe.tokenizer.read(said).unknown,
         warnings=tuple(warnings),
     )
 
 
-def tell_report(report: Report, how: Telling) -> None:
+def tell_report(report: Report, how: OutputOptions | TellOptions) -> None:
     """Print the report as asked for.
 
     Raises:

@@ -48,11 +48,11 @@ def resume(take: Path, /, *, model: SameModelOptions = _MODEL, out: TellOptions 
         different = model.allow_different
         told = record(pipe, output, manifest, show, fresh=False, allow_different=different)
     report = report_of(
+        pipe,
         film_manifest(manifest, pipe.name),
         output,
         manifest.frames,
         started=started,
-        unknown=pipe.tokenizer.read(manifest.prompt).unknown,
         warnings=told,
     )
     tell_report(report, out)
@@ -96,13 +96,15 @@ def load_same(manifest: "TakeManifest", model: SameModelOptions, show: Display) 
         ModelError: it is not where it was.
         CannotHere: this machine has no such device.
     """
-    from longtake.cli.take import load_for_take
+    from longtake.cli.start import fix_threads
+    from longtake.pipeline import load
 
     show.stage("load", 0, 1)
     precision = model.precision or ("fp32" if manifest.identity.precision == "fp32" else "bf16")
     device = model.device
     if device == "auto":
         device = "cuda" if manifest.identity.device == "cuda" else "cpu"
-    pipe = load_for_take(model.model or manifest.model, device, precision, manifest.threads)
+    fix_threads(manifest.threads)
+    pipe = load(model.model or manifest.model, device=device, precision=precision)
     show.stage("load", 1, 1)
     return pipe

@@ -39,9 +39,11 @@ def read_picture(
     """
     try:
         size = path.stat().st_size
-        if not path.is_file() or size > MAX_BYTES:
-            what = f"has {size:,} bytes; the most is {MAX_BYTES:,}" if size else "is no file"
-            msg = f"the picture {path} {what if path.is_file() else 'is no file'}"
+        if not path.is_file():
+            msg = f"the picture {path} is no file"
+            raise MediaError(msg)
+        if size > MAX_BYTES:
+            msg = f"the picture {path} has {size:,} bytes; the most is {MAX_BYTES:,}"
             raise MediaError(msg)
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -49,7 +49,7 @@ def texts(
     text = resolve(prompt.lower()) if timed else prompt
     found = [(0, text)]
     for cue in cues:
-        at = round(cue.at_s)
+        at = max(round(cue.at_s), 1)
         if timed and at < len(NUMBERS):
             text = f"{text.rstrip(' .')}. at {seconds(at)} {resolve(cue.text.lower(), at)}"
         else:

@@ -41,8 +41,8 @@ class Grid:
 
     def chunk_at(self, seconds: float) -> int:
         """The first chunk none of whose frames comes before a time."""
-        before = math.ceil(round(seconds * FPS, 6)) - 1
-        return max(-(-before // (TEMPORAL_STRIDE * self.size)), 0)
+        frame = math.ceil(round(seconds * FPS, 6))
+        return max(-(-(frame - 1) // (TEMPORAL_STRIDE * self.size)), 1) if frame > 0 else 0
 
     def begins_s(self, chunk: int) -> float:
         """When the first frame of a chunk is shown."""

@@ -85,7 +85,11 @@ class Take:
             yield Committed(chunk, latents, state)
 
     def denoise(
-        self, noise: Latents, condition: Condition, past: State | None, kept: Latents | None = None
+        self,
+        noise: Latents,
+        condition: Condition,
+        past: State | None,
+        kept: Float[Tensor, "1 c t_kept h w"] | None = None,
     ) -> Iterator[Latents]:
         """Latents of one chunk after each sampler step; the state before it stays as it is.
 
@@ -99,6 +103,7 @@ class Take:
         clean = 0 if kept is None else kept.shape[2]
 
         def pinned(x: Latents) -> Latents:
+            # Put back exactly: a solver's steps would move even a velocity of zero by rounding.
             return x if kept is None else torch.cat([kept, x[:, :, clean:]], dim=2)
 
         def velocity(x: Latents, sigma: float) -> Latents:
