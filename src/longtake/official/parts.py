@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -123,9 +124,9 @@ def instruction_text(wording: Instruction) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries' own progress bars and warnings off the terminal."""
-    transformers, diffusers = _library("transformers"), _library("diffusers")
-    transformers.utils.logging.disable_progress_bar()
-    loggers = [logging.getLogger(lib.__name__) for lib in (transformers, diffusers)]
+    if "transformers" in sys.modules:
+        _library("transformers").utils.logging.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
