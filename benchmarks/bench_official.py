@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -38,6 +38,7 @@ TINY_GEMMA = {
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 200,
 }  # fmt: skip
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;-"
+Result = TypeVar("Result")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -100,7 +101,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def timed(stages: dict[str, dict[str, float]], name: str, work: Callable[[], Any]) -> Any:
+def timed(stages: dict[str, dict[str, float]], name: str, work: Callable[[], Result]) -> Result:
     """The work's result; its seconds and peak go to the stages."""
     cuda = torch.cuda.is_available()
     if cuda:

@@ -60,7 +60,7 @@ def film_of(
     output = check_output(out.output or Path("film.mp4"), sheet=out.sheet, overwrite=out.overwrite)
     fix = "--offload block, fewer --frames or a smaller --size; longtake plan tells what fits"
     with display(quiet=out.quiet) as show, memory_errors(fix):
-        found = read_model(locate(model.model, lambda what: _tell_fetching(what, show)))
+        found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
         settings, warnings = settings_for(found, film, public)
         device = device_of(model.device)
         running = Running(
@@ -141,7 +141,13 @@ def _refuse_takes(take: TakeOptions, keep: KeepOptions) -> None:
             raise SettingError(msg)
 
 
-def _tell_fetching(what: Fetching, show: Display) -> None:
+def tell_fetching(what: Fetching, show: Display) -> None:
+    """Show what is about to be fetched, and how large it is.
+
+    Args:
+        what: The files.
+        show: Takes notes.
+    """
     licence = f", licence {what.licence}" if what.licence else ""
     size = what.total_bytes / 2**30
     show.note(

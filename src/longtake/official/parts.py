@@ -38,16 +38,35 @@ def load_autoencoder(
         WeightsError: damaged weights, or not this VAE's.
         SettingError: an unknown key in the config.
     """
+    vae = empty_vae(model)
+    _fill(vae, model.folder / "vae" / WEIGHTS, dtype, device)
+    return autoencoder_of(model, vae, tiling)
+
+
+def empty_vae(model: PublicModel) -> Any:  # noqa: ANN401 - a class of the library
+    """The VAE without memory for its weights.
+
+    Raises:
+        CannotHere: diffusers is not installed.
+        SettingError: an unknown key in the config.
+    """
     diffusers = _library("diffusers")
-    folder = model.folder / "vae"
+    path = model.folder / "vae" / CONFIG
     wan = model.vae.name == "AutoencoderKLWan"
     cls = diffusers.AutoencoderKLWan if wan else diffusers.AutoencoderKLLTX2Video
-    vae = _built(cls, read_json(folder / CONFIG), folder / CONFIG)
-    _fill(vae, folder / WEIGHTS, dtype, device)
+    return _built(cls, read_json(path), path)
+
+
+def autoencoder_of(
+    model: PublicModel,
+    vae: Any,  # noqa: ANN401
+    tiling: Tiling | None,
+) -> PublicAutoencoder:
+    """A ready VAE, wrapped as its kind can be streamed."""
     strides = (model.vae.temporal_stride, model.vae.spatial_stride)
-    if wan:
+    if model.vae.name == "AutoencoderKLWan":
         return StreamingWan(vae, vae.config.latents_mean, vae.config.latents_std, strides)
-    mean, std = vae.latents_mean.float().cpu(), vae.latents_std.float().cpu()
+    mean, std = vae.latents_mean, vae.latents_std
     return PublicAutoencoder(vae, mean, std, strides, tiling=tiling)
 
 

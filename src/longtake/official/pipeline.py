@@ -25,7 +25,13 @@ from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer
 from longtake.pipeline import Event, Frames, Notice, Progress, to_bytes
 from longtake.samplers import sampler_of
-from longtake.text.gemma import encode, with_motion, words_cut
+from longtake.text.gemma import (
+    PublicEncoder,
+    PublicTokenizer,
+    encode,
+    with_motion,
+    words_cut,
+)
 from longtake.vae.public import PublicAutoencoder
 from longtake.vae.tiling import Tiling
 
@@ -60,6 +66,7 @@ class OfficialPipeline:
         self.cache = EmbeddingCache(running.cache)
         self._transformer: Transformer | None = None
         self._autoencoder: PublicAutoencoder | None = None
+        self._reader: tuple[PublicTokenizer, PublicEncoder] | None = None
 
     @torch.no_grad()
     def stream(
@@ -135,12 +142,16 @@ class OfficialPipeline:
         found = [embedding for embedding in kept if embedding]
         notices: list[str] = []
         if len(found) < len(texts):
-            tokenizer, encoder = load_text_encoder(folder, running.dtype, running.device)
+            tokenizer, encoder = self._reader or load_text_encoder(
+                folder, running.dtype, running.device
+            )
             found = [encode(tokenizer, encoder, *text, running.device) for text in texts]
             if cut := words_cut(tokenizer, *texts[0]):
                 notices.append(f"the prompt is too long; its last {cut} tokens were left out")
             for key, embedding in zip(keys, found, strict=True):
                 self.cache.put(key, embedding)
+            if running.offload == "none":
+                self._reader = (tokenizer, encoder)
             del encoder
             self._free()
         device = running.device
@@ -153,11 +164,23 @@ class OfficialPipeline:
         latent_frames = range(self.model.latent_frames(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None]
 
+    def velocity(
+        self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
+    ) -> Latents:
+        """What the denoiser predicts, each latent frame at its own sigma."""
+        return self._denoiser()(noisy, sigma, *embedding)[:, : noisy.shape[1]].float()
+
     def first_frame(self, image: UInt8[Tensor, "height width 3"]) -> First:
         """Latents of the first frame."""
-        frame = image[None, None].float() / 127.5 - 1
+        return self.latents_of(image[None])
+
+    def latents_of(self, clip: UInt8[Tensor, "frames height width 3"]) -> Latents:
+        """Latents of frames from the start of a film; whole latent frames of them."""
+        frame = clip[None].float() / 127.5 - 1
         with self._vae_here("encode") as autoencoder:
-            return autoencoder.encode(frame, self._vae_dtype, self.running.device).float()
+            return autoencoder.encode(
+                frame, vae_dtype(self.model, self.running.dtype), self.running.device
+            ).float()
 
     def denoise(
         self,
@@ -179,13 +202,9 @@ class OfficialPipeline:
     def decode(self, latents: Latents) -> Iterator[Float[Tensor, "1 frames height width 3"]]:
         """Frames in [-1, 1], the last latent frame's all there."""
         with self._vae_here("decode") as autoencoder:
-            yield from autoencoder.decode_stream(latents, self._vae_dtype, self.running.device)
-
-    @property
-    def _vae_dtype(self) -> torch.dtype:
-        """The Wan VAE was published for float32; the other runs in bf16 as well."""
-        low = self.model.vae.name != "AutoencoderKLWan" and self.running.dtype != torch.float32
-        return torch.bfloat16 if low else torch.float32
+            yield from autoencoder.decode_stream(
+                latents, vae_dtype(self.model, self.running.dtype), self.running.device
+            )
 
     def _denoiser(self) -> Transformer:
         if self._transformer is None:
@@ -202,7 +221,9 @@ class OfficialPipeline:
         """The half of the VAE that is at work, on the device."""
         tiling = None if self.running.offload == "none" else Tiling()
         if self._autoencoder is None:
-            self._autoencoder = load_autoencoder(self.model, self._vae_dtype, HOST, tiling)
+            self._autoencoder = load_autoencoder(
+                self.model, vae_dtype(self.model, self.running.dtype), HOST, tiling
+            )
         halves = [
             part
             for name, part in self._autoencoder.vae.named_children()
@@ -220,6 +241,12 @@ class OfficialPipeline:
         gc.collect()
         if self.running.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def vae_dtype(model: PublicModel, dtype: torch.dtype) -> torch.dtype:
+    """The Wan VAE was published for float32; the other runs in bf16 as well."""
+    low = model.vae.name != "AutoencoderKLWan" and dtype != torch.float32
+    return torch.bfloat16 if low else torch.float32
 
 
 def sigmas_of(settings: OfficialConfig) -> Float[Tensor, " steps_plus_1"]:

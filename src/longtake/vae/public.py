@@ -57,8 +57,9 @@ class PublicAutoencoder:
         """
         self.vae, self.tiling = vae, tiling
         self.temporal_stride, self.spatial_stride = strides
-        self.mean = torch.as_tensor(mean).float()[:, None, None, None]
-        self.std = torch.as_tensor(std).float()[:, None, None, None]
+        self.mean, self.std = (
+            torch.as_tensor(values).float()[:, None, None, None] for values in (mean, std)
+        )
 
     @torch.no_grad()
     def encode(self, frames: Frames, dtype: torch.dtype, device: torch.device) -> Latents:
