@@ -7,10 +7,11 @@ from typing import get_args
 
 import torch
 
+from longtake.checkpoints import read_json
 from longtake.checkpoints.header import read_header
 from longtake.errors import CannotHere
 from longtake.official.folder import PublicModel
-from longtake.official.parts import autoencoder_of, empty_vae
+from longtake.official.parts import autoencoder_of, empty_vae, quiet
 from longtake.official.pipeline import Offload, vae_dtype
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import weight_files
@@ -18,8 +19,8 @@ from longtake.planner import META, forward_peak, forward_seconds, live_peak, wei
 from longtake.text.gemma import MAX_TOKENS
 from longtake.vae.tiling import Tiling
 
-TEXT_WORK = 128 * 2**20
-"""Bytes the text encoder needs beside its weights: scores of some 700 tokens and a layer."""
+TEXT_TOKENS = 700
+"""Of instruction and prompt together, about."""
 DECODE_FORWARDS = {"AutoencoderKLWan": 6.2, "AutoencoderKLLTX2Video": 2.5}
 """Time of a decode in forwards of the denoiser at the same size, as measured on an H200."""
 HOST_WORK = 2 * 2**30
@@ -85,7 +86,7 @@ def predict(
         CannotHere: it does not fit, with the nearest size that does.
     """
     ways = (offload,) if offload else get_args(Offload)
-    peaks = {way: peaks_of(model, settings, dtype, way) for way in get_args(Offload)}
+    peaks = peaks_of(model, settings, dtype, *get_args(Offload))
     chosen = next((way for way in ways if peaks[way].most <= memory_bytes), None)
     if chosen is None:
         raise CannotHere(_nearest(model, settings, dtype, ways[-1], memory_bytes))
@@ -102,34 +103,34 @@ def predict(
         host_bytes=max(text_bytes(model, dtype), whole) + HOST_WORK,
         disk_bytes=round(settings.frames * settings.width * settings.height * BYTES_PER_PIXEL),
         seconds=seconds,
-        peaks=dict(peaks),
+        peaks={str(way): each for way, each in peaks.items()},
     )
 
 
 def peaks_of(
-    model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, offload: Offload
-) -> Peaks:
-    """Memory of the device in each stage."""
+    model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *ways: Offload
+) -> dict[Offload, Peaks]:
+    """Memory of the device in each stage, for each way of offloading."""
     whole, layer = weight_bytes(model.transformer, dtype)
-    grid = _grid(model, settings)
-    forward = forward_peak(model.transformer, grid, MAX_TOKENS, dtype)
-    text = text_bytes(model, dtype)
-    vae, decode = decode_bytes(model, settings, dtype, tiled=offload != "none")
     rest = whole - model.transformer.depth * layer
-    match offload:
-        case "none":
-            resident = text + whole
-            return Peaks(text=text + TEXT_WORK, denoise=resident + forward,
-                         decode=resident + vae + decode)  # fmt: skip
-        case "text":
-            return Peaks(text=text + TEXT_WORK, denoise=whole + forward,
-                         decode=whole + vae + decode)  # fmt: skip
-        case "block":
-            return Peaks(text=text + TEXT_WORK, denoise=rest + 2 * layer + forward,
-                         decode=rest + vae + decode)  # fmt: skip
-        case _:
-            msg = f"unknown way of offloading {offload}"
-            raise AssertionError(msg)
+    forward = forward_peak(model.transformer, _grid(model, settings), MAX_TOKENS, dtype)
+    text = text_bytes(model, dtype)
+    reading = text + _text_work(model, dtype)
+    peaks: dict[Offload, Peaks] = {}
+    for way in ways:
+        decode = decode_bytes(model, settings, dtype, tiled=way != "none")
+        match way:
+            case "none":
+                stays, runs = text + whole, text + whole
+            case "text":
+                stays, runs = whole, whole
+            case "block":
+                stays, runs = rest, rest + 2 * layer
+            case _:
+                msg = f"unknown way of offloading {way}"
+                raise AssertionError(msg)
+        peaks[way] = Peaks(text=reading, denoise=runs + forward, decode=stays + decode)
+    return peaks
 
 
 def text_bytes(model: PublicModel, dtype: torch.dtype) -> int:
@@ -138,17 +139,29 @@ def text_bytes(model: PublicModel, dtype: torch.dtype) -> int:
     return _values_in(files) * dtype.itemsize
 
 
+def _text_work(model: PublicModel, dtype: torch.dtype) -> int:
+    """Bytes the text encoder needs beside its weights: a layer's values and its scores, twice."""
+    config = read_json(model.folder / "text_encoder" / "config.json")
+    width, inner, heads = (
+        int(config.get(key) or 0)
+        for key in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
+    values = TEXT_TOKENS * (8 * width + 3 * inner) * dtype.itemsize
+    return values + 2 * heads * TEXT_TOKENS**2 * 4
+
+
 def decode_bytes(
     model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *, tiled: bool
-) -> tuple[int, int]:
-    """Bytes of the decoder's weights, and of its work."""
+) -> int:
+    """Bytes of the decoder's weights and of its work."""
     vae = empty_vae(model)
     low = vae_dtype(model, dtype)
     weights = sum(
         weight.numel() for name, part in vae.named_children() for weight in part.parameters()
         if name not in {"encoder", "quant_conv"}
     ) * low.itemsize  # fmt: skip
-    autoencoder = autoencoder_of(model, vae.to(low), Tiling() if tiled else None)
+    with quiet():
+        autoencoder = autoencoder_of(model, vae.to(low), Tiling() if tiled else None)
     channels, stride = model.vae.channels, model.vae.spatial_stride
     frames = model.latent_frames(settings.frames)
     # A cached decoder needs no more from its third latent frame on.
@@ -158,7 +171,7 @@ def decode_bytes(
     with live_peak() as peak:
         for _ in autoencoder.decode_stream(latents, low, META):
             pass
-    return weights, peak.bytes
+    return weights + peak.bytes
 
 
 def _grid(model: PublicModel, settings: OfficialConfig) -> tuple[int, int, int]:
@@ -175,7 +188,7 @@ def _nearest(
     memory_bytes: int,
 ) -> str:
     """What to say when a film does not fit: the largest of its shape that does."""
-    needed = peaks_of(model, settings, dtype, offload).most
+    needed = peaks_of(model, settings, dtype, offload)[offload].most
     told = (
         f"{settings.width}x{settings.height}x{settings.frames} needs "
         f"{needed / 2**30:.1f} GiB with --offload {offload}; {memory_bytes / 2**30:.1f} are free"
@@ -186,7 +199,7 @@ def _nearest(
         width = max(round(settings.width * scale / columns), 2) * columns
         height = max(round(settings.height * scale / rows), 2) * rows
         smaller = OfficialConfig(width=width, height=height, frames=settings.frames)
-        if peaks_of(model, smaller, dtype, offload).most <= memory_bytes:
+        if peaks_of(model, smaller, dtype, offload)[offload].most <= memory_bytes:
             return f"{told}; --size {width}x{height} would fit"
     return f"{told}; not even an eighth of its size would fit"
 
