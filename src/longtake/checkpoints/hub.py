@@ -59,7 +59,11 @@ def fetch(
         CannotHere: not here and no way to fetch it.
     """
     hub = _library()
-    place: dict[str, Any] = {"repo_id": repository, "cache_dir": cache}
+    place: dict[str, Any] = {
+        "repo_id": repository,
+        "cache_dir": cache,
+        "allow_patterns": list(PATTERNS),
+    }
     try:
         here = hub.snapshot_download(revision=revision, local_files_only=True, **place)
         if complete(Path(here)):
@@ -73,14 +77,14 @@ def fetch(
         tell(_fetching(hub, repository, info))
         return Path(
             hub.snapshot_download(
-                revision=info.sha, allow_patterns=list(PATTERNS), endpoint=endpoint, **place
+                revision=info.sha, endpoint=endpoint, **place
             )
         )
     except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
         at = f" at {revision}" if revision else ""
         msg = f"no model {repository}{at} on the hub, or it wants a login (hf auth login)"
         raise ModelError(msg) from error
-    except (hub.errors.HfHubHTTPError, hub.errors.OfflineModeIsEnabled, OSError) as error:
+    except (hub.errors.HTTPError, hub.errors.OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0][:120]
         msg = (
             f"{repository} is not here in full and cannot be fetched ({reason}); "

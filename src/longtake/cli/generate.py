@@ -57,7 +57,6 @@ def generate(
         public: The public model.
         out: The output.
     """
-    started = time.perf_counter()
     text = read_prompt(prompt)
     if is_public(model.model):
         from longtake.cli.official import film_of
@@ -65,6 +64,20 @@ def generate(
         film_of(text, film=film, take=take, keep=keep, model=model, public=public, out=out)
         return
     refuse_public(public, model)
+    _film(text, film=film, take=take, keep=keep, model=model, out=out)
+
+
+def _film(
+    text: str,
+    *,
+    film: FilmOptions,
+    take: TakeOptions,
+    keep: KeepOptions,
+    model: ModelOptions,
+    out: OutputOptions,
+) -> None:
+    """Make a film with a model of our own."""
+    started = time.perf_counter()
     settings, warnings = settings_of(film)
     cues = cues_of(take.prompt_at)
     stays, every_s = kept(keep, settings.frames)
