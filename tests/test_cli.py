@@ -302,6 +302,20 @@ def test_display_is_silent_lines_or_bars(monkeypatch):
     assert "\x1b[3" not in written.getvalue()
 
 
+def test_a_log_hears_of_a_long_stage_now_and_then(monkeypatch):
+    clock = iter([0, 5, 19, 21, 30, 42, 50])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    with redirect_stderr(io.StringIO()) as written:
+        show = Lines()
+        for step in range(1, 7):
+            show.stage("denoise", step, 6)
+    assert written.getvalue().splitlines() == [
+        "denoising: 3 of 6",
+        "denoising: 5 of 6",
+        "denoising: 50.0 s",
+    ]
+
+
 def test_report_on_a_full_stdout_is_an_error_and_on_a_closed_one_is_none(monkeypatch):
     class Full(io.StringIO):
         def write(self, _text):

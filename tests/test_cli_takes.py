@@ -1,6 +1,8 @@
 """Long takes at the command line: what grows, what stays, what goes on and what is refused."""
 
 import json
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from longtake.media.frames import frames_of
 from longtake.media.manifest import from_tags
 from longtake.media.video import VideoWriter, read_metadata, read_video
 from longtake.pipeline import Pipeline
+from longtake.rollout import Grid
 from longtake.rollout.folder import TakeFolder
 from longtake.rollout.manifest import read_manifest
 
@@ -251,7 +254,7 @@ def test_json_names_the_folder_that_was_kept(capsys):
 def test_a_long_take_says_what_disk_it_needs_and_is_refused_without(monkeypatch, capsys):
     monkeypatch.setattr(start, "LONG_S", 2.0)
     assert run([*BALL, "--size", "96x64", "--steps", "1", "--seconds", "2.1"]) == DONE
-    assert "needs up to 0.4 MiB of disk while it is made" in capsys.readouterr().err
+    assert "needs about 0.2 MiB of disk while it is made" in capsys.readouterr().err
     usage = shutil.disk_usage(".")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     line = complaint(capsys, [*BALL, *SMALL, "--seconds", "21", "-o", "x.mp4"], CANNOT)
@@ -553,3 +556,38 @@ def test_a_model_without_chunks_refuses_the_new_options_by_name(
     line = complaint(capsys, ["extend", "any.mp4", "a red ball"])
     assert "previz was not trained to go on by chunks" in line
     assert names(folder) == ["any.mp4", "first.png"]
+
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "long_takes.md"
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every command of a page, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_guide_works_one_after_the_other(folder, monkeypatch):
+    Image.new("RGB", (320, 240), "red").save("first.png")
+    video(Path("holiday.mp4"))
+    for number, words in enumerate(commands(GUIDE)):
+        fast = ["--size", "64x64", "--steps", "1"] if words[1] == "generate" else []
+        if number == 0:
+            # The second command goes on with the first, which was stopped.
+            with Interrupted(monkeypatch, 3, KeyboardInterrupt()):
+                assert run([*words[1:], *fast, "--quiet"]) == STOPPED
+            continue
+        assert run([*words[1:], *fast, "--quiet"]) == DONE, words
+    films = {path.name: len(list(frames_of(path))) for path in folder.glob("*.mp4")}
+    assert films == {
+        "take.mp4": 961, "evening.mp4": 481, "from_picture.mp4": 161, "longer.mp4": 1281,
+        "holiday.mp4": 40, "after_holiday.mp4": 120, "other.mp4": 961, "master.mp4": 961,
+        "sunset.mp4": 801,
+    }  # fmt: skip
+
+
+def test_the_guide_tells_the_borders_as_they_are():
+    told = "1.31, 2.56, 3.81"
+    assert told in GUIDE.read_text("utf-8")
+    assert told == ", ".join(f"{Grid(5).begins_s(chunk):.2f}" for chunk in (1, 2, 3))

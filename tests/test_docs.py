@@ -73,7 +73,7 @@ def test_every_link_of_a_page_leads_somewhere(page):
 
 def test_the_public_names_are_these():
     assert sorted(longtake.__all__) == [
-        "Film", "Frames", "LongtakeError", "Notice", "Pipeline", "Progress", "SampleConfig",
+        "Cue", "Film", "Frames", "LongtakeError", "Notice", "Pipeline", "Progress", "SampleConfig",
         "__version__", "load",
     ]  # fmt: skip
     assert all(getattr(longtake, name) is not None for name in longtake.__all__)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -288,10 +289,12 @@ def test_a_take_longer_than_those_trained_on_is_made_and_that_is_said(chunked):
     assert sum(len(event.pixels) for event in events if isinstance(event, Frames)) == 201
 
 
-def said(pipeline, prompt, cues=()):
-    """What the model reads, through the notes of a border."""
-    events = pipeline.stream(prompt, replace(SETTINGS, steps=1), cues=cues)
-    return next(event.snapshot.notes for event in events if isinstance(event, Border))
+def said(pipeline, prompt, *cues):
+    """What the model reads, and from which chunk on."""
+    read, reading = [], pipeline.tokenizer.read
+    pipeline.tokenizer.read = lambda text: read.append(text) or reading(text)
+    next(pipeline.stream(prompt, replace(SETTINGS, steps=1), cues=cues))
+    return read
 
 
 def test_relative_times_become_absolute_where_the_model_knows_seconds(tiny):
@@ -302,17 +305,35 @@ def test_relative_times_become_absolute_where_the_model_knows_seconds(tiny):
     for part in parts:
         part.eval().requires_grad_(False)
     timed = Pipeline(name="tiny", model_hash="0", config=config, parts=parts)
-    assert said(timed, "A red ball bounces after 2 seconds") == {
-        "from chunk 0": "a red ball bounces at two seconds"
-    }
-    assert said(timed, "A red ball.", [Cue(at_s=0.5, text="Blue after one second")]) == {
-        "from chunk 0": "a red ball.",
-        "from chunk 1": "a red ball. at one second blue at two seconds",
-    }
+    assert said(timed, "A red ball after 2 seconds") == ["a red ball at two seconds"]
+    assert said(timed, "A red ball.", Cue(at_s=0.5, text="Blue after one second")) == [
+        "a red ball.",
+        "a red ball. at one second blue at two seconds",
+    ]
 
 
 def test_times_stay_as_they_are_where_the_model_knows_none(chunked):
-    assert said(chunked, "A ball after 2 seconds", [Cue(at_s=0.5, text="Blue")]) == {
-        "from chunk 0": "A ball after 2 seconds",
-        "from chunk 1": "A ball after 2 seconds. Blue",
-    }
+    assert said(chunked, "A ball after 2 seconds", Cue(at_s=0.5, text="Blue")) == [
+        "A ball after 2 seconds",
+        "A ball after 2 seconds. Blue",
+    ]
+
+
+def test_a_cue_that_has_to_wait_for_a_border_says_so(chunked):
+    events = chunked.stream("a red ball", SETTINGS, cues=[Cue(at_s=0.4, text="blue")])
+    assert Notice("what is said at 0.4 s holds from 0.56 s, a chunk border") in list(events)
+    events = chunked.stream("a red ball", SETTINGS, cues=[Cue(at_s=0.5, text="blue")])
+    assert not any("border" in e.text for e in events if isinstance(e, Notice))
+
+
+def test_a_border_tells_what_decided_the_film_before_it_and_not_what_comes_after(chunked):
+    def told(prompt, *cues, **changes):
+        events = chunked.stream(prompt, replace(SETTINGS, steps=1, **changes), cues=cues)
+        return [dict(event.snapshot.notes) for event in events if isinstance(event, Border)]
+
+    plain = told("a red ball")
+    assert told("a red ball", frames=25)[:2] == plain
+    assert told("a red ball", Cue(at_s=0.5, text="blue")) == [plain[0], ANY]
+    assert told("a red ball", Cue(at_s=0.5, text="blue"))[1] != plain[1]
+    for other in (told("a ball"), told("a red ball", seed=8), told("a red ball", guidance=2.0)):
+        assert all(one != two for one, two in zip(other, plain, strict=True))

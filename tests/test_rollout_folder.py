@@ -1,14 +1,16 @@
 """A take that is killed anywhere goes on to the same bytes."""
 
+import errno
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from longtake import flow
 from longtake.config import SampleConfig
-from longtake.errors import MediaError, StateError
+from longtake.errors import MediaError, OutputError, StateError
 from longtake.media.frames import frames_of
 from longtake.media.video import read_metadata, read_video
 from longtake.model import Transformer
@@ -61,7 +63,7 @@ def run(parts, folder, *, manifest=PLAIN, kill_at=None, who=WHO, seen=None):
     made = []
     with Recording(folder, folder.path.with_suffix(".mp4"), manifest, who) as recording:
         events = film(
-            take, condition, decoder, manifest.settings.frames, notes={"x": "y"},
+            take, condition, decoder, manifest.settings.frames, notes=manifest.told_before,
             start=recording.start,
         )  # fmt: skip
         for moment, event in enumerate(events, start=1):
@@ -103,7 +105,7 @@ def damage(path, at=0.5):
 
 def test_frames_come_chunk_by_chunk_and_end_with_the_film(parts):
     take, decoder = parts
-    events = list(film(take, condition, decoder, FRAMES, notes={}))
+    events = list(film(take, condition, decoder, FRAMES, notes=lambda _: {}))
     assert [type(event) for event in events] == [Step, Step, Decoded] * CHUNKS
     counts = [(event.wanted, len(event.pixels)) for event in events if isinstance(event, Decoded)]
     assert counts == [(9, 9), (8, 8), (8, 8), (5, 8)]
@@ -111,7 +113,9 @@ def test_frames_come_chunk_by_chunk_and_end_with_the_film(parts):
 
 def test_streamed_decoding_is_decoding_at_once(parts):
     take, decoder = parts
-    events = [e for e in film(take, condition, decoder, 25, notes={}) if isinstance(e, Decoded)]
+    events = [
+        e for e in film(take, condition, decoder, 25, notes=lambda _: {}) if isinstance(e, Decoded)
+    ]
     rolled = list(take.roll(condition, range(3)))
     whole = torch.cat([e.latents for e in rolled if not isinstance(e, Step)], dim=2)
     pixels = torch.cat([event.pixels for event in events])
@@ -174,14 +178,52 @@ def test_the_two_newest_states_stay_and_those_asked_for(parts, calm, tmp_path):
     assert folder.states() == [1, 2, 3, 4]
 
 
-def test_a_damaged_state_costs_a_chunk_and_not_the_bytes(parts, calm):
+@pytest.mark.faults
+@pytest.mark.parametrize("sync", range(1, 30, 3))
+def test_row_14_a_failing_disk_is_never_taken_for_done(parts, calm, tmp_path, monkeypatch, sync):
+    folder = TakeFolder(tmp_path / "rough")
+    syncs = []
+
+    def failing(descriptor):
+        syncs.append(descriptor)
+        if len(syncs) == sync:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", failing)
+        with pytest.raises(OutputError, match="Input/output error"):
+            run(parts, folder)
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    run(parts, folder)
+    assert film_of(folder) == film_of(calm)
+    # What stood before the failure was whole: nothing of it was made again with other bytes.
+    assert all(path.read_bytes() == raw for path, raw in before.items() if path.exists())
+
+
+@pytest.mark.faults
+def test_row_58_the_24th_chunk_needs_no_more_memory_than_the_3rd(parts, tmp_path):
+    manifest = replace(PLAIN, settings=replace(PLAIN.settings, frames=1 + 8 * 26))
+    pages = []
+
+    def resident(folder, *arguments, **options):
+        pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+        return TakeFolder.add(folder, *arguments, **options)
+
+    folder = TakeFolder(tmp_path / "take")
+    folder.add = resident.__get__(folder)
+    run(parts, folder, manifest=manifest)
+    assert len(pages) == 26
+    assert pages[23] / pages[2] <= 1.05
+
+
+def test_row_54_a_damaged_state_costs_a_chunk_and_not_the_bytes(parts, calm):
     before = film_of(calm)
     damage(calm.state(4))
     assert run(parts, calm) == [3]
     assert film_of(calm) == before
 
 
-def test_without_any_state_that_can_be_read_the_take_begins_again(parts, calm):
+def test_row_54_without_any_state_that_can_be_read_the_take_begins_again(parts, calm):
     before = film_of(calm)
     for chunk in calm.states():
         damage(calm.state(chunk))
@@ -189,9 +231,22 @@ def test_without_any_state_that_can_be_read_the_take_begins_again(parts, calm):
     assert film_of(calm) == before
 
 
+def test_row_54_the_state_of_another_take_is_not_gone_on_from(parts, calm, tmp_path):
+    other = TakeFolder(tmp_path / "other")
+    manifest = replace(PLAIN, settings=replace(PLAIN.settings, seed=6))
+    run(parts, other, manifest=manifest)
+    before = film_of(calm)
+    shutil.copy(other.state(4), calm.state(4))
+    with Recording(calm, tmp_path / "x.mp4", PLAIN, WHO) as recording:
+        assert "state-000004.safetensors is the state of another take" in recording.notes[0]
+    shutil.copy(calm.state(3), calm.state(4))
+    assert run(parts, calm) == [3]
+    assert film_of(calm) == before
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 @pytest.mark.parametrize("chunk", [0, 2, 3])
-def test_a_damaged_segment_is_noticed_and_made_again(parts, tmp_path, chunk, harm):
+def test_row_54_a_damaged_segment_is_noticed_and_made_again(parts, tmp_path, chunk, harm):
     folder = TakeFolder(tmp_path / "take")
     manifest = replace(PLAIN, keep_every_s=0.5)
     run(parts, folder, manifest=manifest)
@@ -209,7 +264,7 @@ def test_a_damaged_segment_is_noticed_and_made_again(parts, tmp_path, chunk, har
     assert film_of(folder) == before
 
 
-def test_a_damaged_end_is_made_again(parts, calm):
+def test_row_54_a_damaged_end_is_made_again(parts, calm):
     before = film_of(calm)
     damage(calm.pieces()[end_name(FRAMES)])
     assert run(parts, calm) == [3]
@@ -219,7 +274,7 @@ def test_a_damaged_end_is_made_again(parts, calm):
 @pytest.mark.parametrize(
     ("change", "word"), [({"model_hash": "b" * 64}, "model_hash"), ({"precision": "bf16"}, "bf16")]
 )
-def test_other_weights_are_refused_before_anything_is_touched(parts, tmp_path, change, word):
+def test_row_54_other_weights_are_refused_before_anything_is_touched(parts, tmp_path, change, word):
     folder = TakeFolder(tmp_path / "take")
     with pytest.raises(Killed):
         run(parts, folder, kill_at=2)  # not even a state is there
@@ -274,6 +329,14 @@ def test_a_folder_is_removed_with_what_is_its_own_and_nothing_else(calm):
     assert not calm.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [(0, []), (0.5, [1, 2, 3, 4]), (1.0, [2, 4]), (1.5, [3]), (1e-6, [1, 2, 3, 4]), (90, [])],
+)
+def test_states_stay_at_the_first_border_at_or_after_each_so_many_seconds(every, kept):
+    assert sorted(replace(PLAIN, keep_every_s=every).kept) == kept
+
+
 def test_a_manifest_comes_back_as_it_was(tmp_path):
     write_manifest(tmp_path, PLAIN)
     assert read_manifest(tmp_path) == PLAIN
@@ -291,7 +354,7 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
         ("[" * 100_000, "damaged"),
     ],
 )
-def test_a_damaged_manifest_is_refused_by_name(tmp_path, text, complaint):
+def test_row_54_a_damaged_manifest_is_refused_by_name(tmp_path, text, complaint):
     (tmp_path / "take.json").write_text(text)
     with pytest.raises(StateError, match=f"take.json.*{complaint}"):
         read_manifest(tmp_path)

@@ -6,7 +6,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from longtake.config import SampleConfig
+from longtake.config import Cue, SampleConfig
 from longtake.errors import LongtakeError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ except PackageNotFoundError:  # a bare checkout on the path, as on a GPU machine
     __version__ = "0+checkout"
 
 __all__ = [
+    "Cue",
     "Film",
     "Frames",
     "LongtakeError",

@@ -1,7 +1,8 @@
 """THE PATH: a prompt becomes tokens, noise becomes latents, latents become frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,7 +40,9 @@ from longtake.rollout import (
     processor_of,
     replay,
     texts,
+    told_before,
 )
+from longtake.rollout.pixels import checksum, from_bytes, to_bytes
 from longtake.rollout.take import Condition
 from longtake.samplers import sampler_of
 from longtake.text import Reading, TextEncoder, Tokenizer
@@ -160,12 +163,13 @@ class Pipeline:
         self.check(prompt, settings, cues, picture)
         spoken = self._spoken(prompt, cues)
         readings = [(chunk, self.tokenizer.read(text)) for chunk, text in spoken]
-        yield from (Notice(text) for text in self._notices(readings, settings))
+        yield from (Notice(text) for text in self._notices(readings, settings, cues))
         yield Progress("text", 0, 1)
         conditions = [(chunk, self._encode(reading)) for chunk, reading in readings]
         yield Progress("text", 1, 1)
         if self.config.chunk:
-            yield from self._roll(spoken, conditions, settings, picture, start)
+            made = partial(told_before, prompt=prompt, cues=cues, settings=settings)
+            yield from self._roll(made, conditions, settings, picture, start)
             return
         condition = conditions[0][1]
         latents = self._start(settings)
@@ -240,7 +244,9 @@ class Pipeline:
             condition = self._encode(self.tokenizer.read(text))
             frames = from_bytes(pixels.to(self.device))
             take = self._take(settings, None)
-            return replay(take, condition, self.autoencoder, frames, notes={"from chunk 0": text})
+            chunk, given = take.grid.chunks(len(pixels)), checksum(pixels)
+            notes = told_before(chunk, prompt, (), settings, take.grid, given)
+            return replay(take, condition, self.autoencoder, frames, notes=notes)
 
     def check(
         self,
@@ -294,11 +300,18 @@ class Pipeline:
         return texts(prompt, cues, Grid(self.config.chunk or 1), timed=timed)
 
     def _notices(
-        self, readings: Sequence[tuple[int, Reading]], settings: SampleConfig
+        self,
+        readings: Sequence[tuple[int, Reading]],
+        settings: SampleConfig,
+        cues: Sequence[Cue],
     ) -> Iterator[str]:
         """What the user should know, each once."""
-        told = (text for _, reading in readings for text in _notices(reading))
+        told = (text for _, reading in readings for text in reading.notices())
         yield from dict.fromkeys(told)
+        for cue, (chunk, _) in zip(cues, readings[1:], strict=True):
+            border_s = Grid(self.config.chunk).begins_s(chunk)
+            if border_s - cue.at_s > 1 / FPS:
+                yield f"what is said at {cue.at_s:g} s holds from {border_s:.2f} s, a chunk border"
         if settings.frames > self.config.max_frames:
             yield (
                 f"{self.name} was trained on takes of up to {self.config.max_frames / FPS:.0f} s; "
@@ -341,20 +354,23 @@ class Pipeline:
 
     def _roll(
         self,
-        spoken: Sequence[tuple[int, str]],
+        told: Callable[..., Mapping[str, str]],
         conditions: Sequence[tuple[int, Condition]],
         settings: SampleConfig,
         picture: Picture | None,
         start: Snapshot | None,
     ) -> Iterator[Event]:
         take = self._take(settings, picture)
+        given = "" if picture is None else checksum(picture)
+        if start is not None:
+            given = start.notes.get("given", "")
         total = take.grid.chunks(settings.frames) * settings.steps
         made = film(
             take,
             lambda chunk: [condition for first, condition in conditions if first <= chunk][-1],
             self.autoencoder,
             settings.frames,
-            notes={f"from chunk {chunk}": text for chunk, text in spoken},
+            notes=partial(told, grid=take.grid, given=given),
             start=None if start is None else start.to(self.device),
         )
         for event in made:
@@ -436,16 +452,6 @@ def build(config: ModelConfig) -> Parts:
     )
 
 
-def to_bytes(frames: Float[Tensor, "*any"]) -> UInt8[Tensor, "*any"]:
-    """[-1, 1] to bytes, rounded once."""
-    return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def from_bytes(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Bytes to [-1, 1]."""
-    return frames.float() / 127.5 - 1
-
-
 def device_of(asked: Device) -> torch.device:
     """The device asked for; `auto` takes CUDA if there is one.
 
@@ -473,13 +479,3 @@ def _dtype(asked: Precision, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if asked == "bf16" else torch.float32
-
-
-def _notices(reading: Reading) -> Iterator[str]:
-    if reading.unknown:
-        yield f"the model does not know: {', '.join(reading.unknown)}"
-    if reading.replaced:
-        pairs = ", ".join(f"{word!r} as {known!r}" for word, known in reading.replaced)
-        yield f"read {pairs}"
-    if reading.cut:
-        yield f"the prompt is too long for the model; its last {reading.cut} words were left out"

@@ -61,9 +61,10 @@ class FilmOptions:
 class TakeOptions:
     """What only a model that goes on by chunks can do."""
 
-    prompt_at: Annotated[tuple[tuple[str, str], ...], Parameter(negative="")] = ()
-    """A time and what happens then, as 20s "the sun sets"; may be given again. It is added to
-    what was said before, from the first chunk border at or after that time."""
+    prompt_at: Annotated[
+        tuple[tuple[str, str], ...], Parameter(negative="", show_default=False)
+    ] = ()
+    """A time and what happens then, as 20s "the sun sets"; once or more, in the order of time."""
     image: Path | None = None
     """PNG, JPEG or WebP that the film begins with."""
 
@@ -115,7 +116,7 @@ class SameModelOptions:
     """Which model goes on with a take: the one that began it."""
 
     model: str | None = None
-    """Where that model lies now. Default: where it lay."""
+    """Where that model lies now. Default: where it lay; previz for a film without a take."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["fp32", "bf16"] | None = None

@@ -21,6 +21,8 @@ LABELS = {
     "films": "filming, reading",
 }
 """Stages as the user reads them, in order."""
+PATIENCE_S = 20.0
+"""Seconds without a line of a log after which the next step is told."""
 
 
 @runtime_checkable
@@ -47,18 +49,21 @@ class Silent:
 
 
 class Lines:
-    """One line per finished stage, for logs and pipes."""
+    """One line per finished stage, for logs and pipes; long stages are heard of meanwhile."""
 
     def __init__(self) -> None:
         """Start the first stage's clock."""
-        self._since = time.perf_counter()
+        self._since = self._heard = time.perf_counter()
 
     def stage(self, name: str, step: int, total: int) -> None:
-        """Write a line when the stage is done."""
+        """Write a line when the stage is done, or was not heard of for a while."""
+        now = time.perf_counter()
         if step >= total:
-            now = time.perf_counter()
             self._write(f"{LABELS[name]}: {now - self._since:.1f} s")
-            self._since = now
+            self._since = self._heard = now
+        elif now - self._heard > PATIENCE_S:
+            self._write(f"{LABELS[name]}: {step} of {total}")
+            self._heard = now
 
     def note(self, text: str) -> None:
         """Write a note."""

@@ -13,11 +13,13 @@ _FOOT = """
 | 0 | done |
 | 1 | a fault in Longtake; `LONGTAKE_TRACEBACK=1` shows where |
 | 2 | something asked for cannot be done; the message names the fix |
-| 3 | this machine cannot do it: memory, precision, a missing device or extra |
-| 130 | stopped with Ctrl-C; no film was written, and a training run says where it goes on |
+| 3 | this machine cannot do it: memory, disk, precision, a missing device or extra; a take pauses |
+| 130 | stopped with Ctrl-C; takes and training runs say how they go on, other films leave nothing |
 
-Results go to stdout, progress and errors to stderr. `NO_COLOR` is respected. A film is whole or
-absent: it is written under a temporary name and renamed when it is finished.
+Results go to stdout, progress and errors to stderr. `NO_COLOR` is respected. A film made in one
+pass is whole or absent: it is written under a temporary name and renamed when it is finished. A
+take made by chunks grows under its own name and can be watched meanwhile; as long as the folder
+`.longtake` beside it is unfinished, so is the film.
 """
 
 

@@ -15,7 +15,7 @@ from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.options import LONG_S
 from longtake.cli.output import Output
 from longtake.cli.progress import Display
-from longtake.cli.take import picture_hash, record
+from longtake.cli.take import record
 from longtake.config import FPS, SampleConfig
 from longtake.errors import MediaError, SettingError
 from longtake.media.frames import Frame
@@ -26,6 +26,7 @@ from longtake.rollout.folder import HEAD, PICTURE, TakeFolder
 from longtake.rollout.fork import fork
 from longtake.rollout.grid import Grid
 from longtake.rollout.manifest import TakeManifest, write_manifest
+from longtake.rollout.pixels import checksum
 from longtake.rollout.snapshot import save_snapshot
 
 HISTORY_S = 5.0
@@ -85,7 +86,7 @@ def make_new(
     folder = _begin(output)
     if picture is not None:
         save_png(folder.path / PICTURE, Image.fromarray(picture.numpy()))
-        manifest = replace(manifest, picture=picture_hash(picture))
+        manifest = replace(manifest, picture=checksum(picture))
     write_manifest(folder.path, manifest)
     return record(pipe, output, manifest, show, fresh=True)
 
@@ -159,7 +160,13 @@ def make_after(
         snapshot = pipe.remember(last, text, settings)
         save_snapshot(folder.state(snapshot.chunk), snapshot, pipe.identity)
         settings = replace(settings, frames=settings.frames - 1 + len(last))
-        manifest = replace(manifest, settings=settings, begins=snapshot.chunk, before=before)
+        manifest = replace(
+            manifest,
+            settings=settings,
+            begins=snapshot.chunk,
+            before=before,
+            history=checksum(last),
+        )
         write_manifest(folder.path, manifest)
     except BaseException:
         folder.remove()
@@ -223,7 +230,7 @@ def _tell_disk(pipe: Pipeline, manifest: TakeManifest, place: Path, show: Displa
     )
     if (manifest.frames - 1) / FPS > LONG_S:
         show.note(
-            f"needs up to {shown(disk.making)} of disk while it is made; "
+            f"needs about {shown(disk.making)} of disk while it is made; "
             f"each state takes {shown(disk.state)}"
         )
     check_disk(disk, place)

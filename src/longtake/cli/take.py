@@ -1,6 +1,5 @@
 """A take from its folder to its film, as every verb that makes one does it."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +24,7 @@ from longtake.pipeline import (
 )
 from longtake.rollout.folder import PICTURE, TakeFolder
 from longtake.rollout.manifest import TakeManifest, write_manifest
+from longtake.rollout.pixels import checksum
 from longtake.rollout.recording import Recording
 
 SHEET_FRAMES = 12
@@ -132,15 +132,10 @@ def _picture(recording: Recording) -> Picture | None:
         return None
     path, settings = recording.folder.path / PICTURE, manifest.settings
     pixels, _ = read_picture(path, settings.width, settings.height)
-    if picture_hash(pixels) != manifest.picture:
+    if checksum(pixels) != manifest.picture:
         msg = f"{path} is not the picture that the take began with; make the take again"
         raise StateError(msg)
     return pixels
-
-
-def picture_hash(picture: Picture) -> str:
-    """Checksum of a picture's pixels."""
-    return hashlib.sha256(picture.numpy().tobytes()).hexdigest()
 
 
 def _finish(recording: Recording, output: Output, *, changed: bool) -> None:

@@ -1,6 +1,6 @@
 """A take from one rollout: chunk after chunk on a state that does not grow."""
 
-from longtake.rollout.cues import check_cues, texts
+from longtake.rollout.cues import check_cues, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
 from longtake.rollout.numerics import numerics_hash, processor_of
@@ -23,4 +23,5 @@ __all__ = [
     "replay",
     "save_snapshot",
     "texts",
+    "told_before",
 ]

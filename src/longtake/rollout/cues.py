@@ -1,9 +1,10 @@
 """Prompts that change inside a take: what the model reads in each chunk."""
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 
-from longtake.config import FPS, Cue
+from longtake.config import FPS, Cue, SampleConfig, to_dict
 from longtake.errors import SettingError
 from longtake.rollout.grid import Grid
 from longtake.world.timing import NUMBERS, resolve, seconds
@@ -56,3 +57,31 @@ def texts(
             text = f"{text.rstrip(' .')}. {cue.text}"
         found.append((grid.chunk_at(cue.at_s), text))
     return tuple(found)
+
+
+def told_before(
+    chunk: int,
+    prompt: str,
+    cues: Sequence[Cue],
+    settings: SampleConfig,
+    grid: Grid,
+    given: str,
+) -> dict[str, str]:
+    """What decided a take before a chunk: takes of which it is equal are equal so far.
+
+    Args:
+        chunk: Number of the chunk.
+        prompt: Holds from the start.
+        cues: Those that take effect before the chunk count.
+        settings: All but the length count.
+        grid: Of the take.
+        given: Checksum of the picture or the frames it began with; empty without.
+    """
+    early = [[cue.at_s, cue.text] for cue in cues if grid.chunk_at(cue.at_s) < chunk]
+    counted = {key: value for key, value in to_dict(settings).items() if key != "frames"}
+    return {
+        "prompt": prompt,
+        "cues": json.dumps(early),
+        "settings": json.dumps(counted, sort_keys=True),
+        "given": given,
+    }

@@ -29,7 +29,7 @@ def film(
     autoencoder: Autoencoder,
     frames: int,
     *,
-    notes: Mapping[str, str],
+    notes: Callable[[int], Mapping[str, str]],
     start: Snapshot | None = None,
 ) -> Iterator[Step | Decoded]:
     """Make the chunks of a film and decode each as soon as it is finished.
@@ -39,7 +39,7 @@ def film(
         condition: The encoded prompt of a chunk, by its number.
         autoencoder: Decodes.
         frames: Frames of the whole film.
-        notes: Texts that the snapshots keep.
+        notes: Texts that the snapshot before a chunk keeps, by the chunk's number.
         start: Where to go on; the frames before are not made again.
     """
     grid, cache = take.grid, StreamCache()
@@ -58,7 +58,7 @@ def film(
                     chunk=event.chunk + 1,
                     state=event.state,
                     decoder=StreamCache(list(cache.blocks)),
-                    notes=notes,
+                    notes=notes(event.chunk + 1),
                 )
                 yield Decoded(pixels, wanted, snapshot)
 

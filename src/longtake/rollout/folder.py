@@ -12,7 +12,7 @@ from torch import Tensor
 from longtake.config import FPS, TAKE_SUFFIX
 from longtake.errors import WeightsError
 from longtake.media.video import VideoWriter
-from longtake.rollout.manifest import NAME
+from longtake.rollout.manifest import NAME, TakeManifest
 from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
 from longtake.storage import TEMP_PREFIX, TEMP_SUFFIX, output_errors, rename
 
@@ -127,12 +127,18 @@ class TakeFolder:
         return found, ""
 
     def newest(
-        self, identity: Identity, most: int, *, allow_different: bool = False
+        self,
+        identity: Identity,
+        manifest: TakeManifest,
+        most: int,
+        *,
+        allow_different: bool = False,
     ) -> tuple[Snapshot | None, tuple[str, ...]]:
-        """The newest state that can be read, and what is wrong with newer ones.
+        """The newest state of this take that can be read, and what is wrong with newer ones.
 
         Args:
             identity: Of the model that goes on.
+            manifest: What the take is made from.
             most: Chunk that the pieces of film reach; later states stand on nothing.
             allow_different: Take a state of other arithmetic too.
 
@@ -147,8 +153,10 @@ class TakeFolder:
                     found = load_snapshot(path, identity, allow_different=allow_different)
                 except WeightsError as error:
                     damaged.append(str(error))
-                else:
+                    continue
+                if dict(found.notes) == manifest.told_before(chunk) and found.chunk == chunk:
                     return found, tuple(damaged)
+                damaged.append(f"{path} is the state of another take")
         return None, tuple(damaged)
 
     def remove(self) -> None:

@@ -38,7 +38,7 @@ def fork(
     names = [segment_name(n) for n in range(manifest.begins, min(chunk, manifest.chunks))]
     segments, _ = old.whole(names)
     most = manifest.begins + len(segments)
-    found, _ = old.newest(identity, most, allow_different=allow_different)
+    found, _ = old.newest(identity, manifest, most, allow_different=allow_different)
     at = found.chunk if found is not None else 0
     files = segments[: at - manifest.begins] if found is not None else []
     files += [old.state(at)] if found is not None else []

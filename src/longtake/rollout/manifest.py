@@ -8,6 +8,7 @@ from typing import Any
 
 from longtake.config import FPS, Cue, SampleConfig, from_dict, to_dict
 from longtake.errors import SettingError, StateError
+from longtake.rollout.cues import told_before
 from longtake.rollout.grid import Grid
 from longtake.rollout.snapshot import Identity
 from longtake.storage import atomic_write, output_errors
@@ -48,6 +49,8 @@ class TakeManifest:
     """Frames of the film before that chunk, which another film gave."""
     picture: str = ""
     """Checksum of the picture it begins with; empty without one."""
+    history: str = ""
+    """Checksum of the frames of another film that it goes on from; empty without."""
     metadata: bool = True
     """Whether the film carries what it was made from."""
     sheet: bool = True
@@ -82,12 +85,14 @@ class TakeManifest:
 
     @property
     def kept(self) -> frozenset[int]:
-        """Chunks before which a state stays."""
-        if not self.keep_every_s:
+        """Chunks before which a state stays: the first border at or after each so many seconds."""
+        every = self.keep_every_s
+        if not every:
             return frozenset()
-        end_s = self.settings.frames / FPS
-        count = int(end_s / self.keep_every_s)
-        return frozenset(self.grid.chunk_at(n * self.keep_every_s) for n in range(1, count + 1))
+        passed = [
+            int(round(self.grid.begins_s(chunk) / every, 9)) for chunk in range(self.chunks + 1)
+        ]
+        return frozenset(n for n in range(1, len(passed)) if passed[n] > passed[n - 1])
 
     @property
     def shift_s(self) -> float:
@@ -98,6 +103,11 @@ class TakeManifest:
     def made_s(self, chunk: int) -> float:
         """Seconds of the film before a chunk."""
         return min(self.grid.frames(chunk).start, self.settings.frames) / FPS + self.shift_s
+
+    def told_before(self, chunk: int) -> dict[str, str]:
+        """What decided the take before a chunk."""
+        given = self.picture or self.history
+        return told_before(chunk, self.prompt, self.cues, self.settings, self.grid, given)
 
     def check_identity(self, now: Identity, path: Path, *, allow_different: bool) -> None:
         """Compare the model that made it with the one that is to go on.

@@ -43,6 +43,7 @@ class Recording:
         """The chunk that comes next."""
         self.notes: tuple[str, ...] = ()
         """What was found damaged."""
+        self._keep = manifest.kept
         self.began = False
         """Whether the film's file is this take's."""
         self._stack = ExitStack()
@@ -86,7 +87,7 @@ class Recording:
             frames = manifest.settings.frames
             wanted = frames - manifest.grid.frames(snapshot.chunk - 1).start
             shown = self.folder.store(end_name(frames), [pixels[:wanted]])
-        segment = self.folder.add(pixels, snapshot, self.identity, keep=manifest.kept)
+        segment = self.folder.add(pixels, snapshot, self.identity, keep=self._keep)
         self.chunk = snapshot.chunk
         if self._live is not None:
             self._live.append(shown or segment)
@@ -136,7 +137,9 @@ class Recording:
             _, problem = self.folder.whole([end_name(manifest.settings.frames)])
             most -= bool(problem)
         different = self.allow_different
-        self.start, self.notes = self.folder.newest(self.identity, most, allow_different=different)
+        self.start, self.notes = self.folder.newest(
+            self.identity, manifest, most, allow_different=different
+        )
         if any(chunk > most for chunk in self.folder.states()):
             self.notes += (problem,)
         if self.start is not None:

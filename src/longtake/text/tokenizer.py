@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -23,6 +24,16 @@ class Reading:
     """Misspelt or inflected words and what they were read as."""
     cut: int
     """Tokens past the limit that were dropped."""
+
+    def notices(self) -> Iterator[str]:
+        """What the user should know of how the prompt was read."""
+        if self.unknown:
+            yield f"the model does not know: {', '.join(self.unknown)}"
+        if self.replaced:
+            pairs = ", ".join(f"{word!r} as {known!r}" for word, known in self.replaced)
+            yield f"read {pairs}"
+        if self.cut:
+            yield f"the prompt is too long for the model; its last {self.cut} words were left out"
 
 
 class Tokenizer:
