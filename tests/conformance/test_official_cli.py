@@ -198,3 +198,13 @@ def test_what_public_models_know_is_refused_for_ours(tmp_path, capsys):
 def test_a_name_that_is_neither_folder_nor_model_is_told(tmp_path, capsys):
     assert run(["generate", "a ball", "--model", str(tmp_path), "-o", str(tmp_path / "a.mp4")]) == 2
     assert "no model named" in capsys.readouterr().err
+
+
+def test_longsana_makes_a_film_chunk_by_chunk_without_guidance(model, tmp_path, capsys):
+    edit(model / "transformer/config.json", _class_name="SanaVideoCausalTransformer3DModel")
+    assert make(model, tmp_path / "a.mp4", "--frames", "81", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 81
+    record = json.loads(read_metadata(tmp_path / "a.mp4")["longtake"])
+    assert (record["settings"]["guidance"], record["settings"]["motion_score"]) == (1.0, 10)
+    assert make(model, tmp_path / "b.mp4", "--guidance", "6") == 2
+    assert "guidance must be 1 with LongSANA" in capsys.readouterr().err

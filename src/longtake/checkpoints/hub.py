@@ -75,11 +75,7 @@ def fetch(
             repository, revision=revision, files_metadata=True
         )
         tell(_fetching(hub, repository, info))
-        return Path(
-            hub.snapshot_download(
-                revision=info.sha, endpoint=endpoint, **place
-            )
-        )
+        return Path(hub.snapshot_download(revision=info.sha, endpoint=endpoint, **place))
     except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
         at = f" at {revision}" if revision else ""
         msg = f"no model {repository}{at} on the hub, or it wants a login (hf auth login)"

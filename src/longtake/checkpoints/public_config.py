@@ -7,8 +7,10 @@ from typing import Any
 from longtake.config import TransformerConfig, from_dict
 from longtake.errors import WeightsError
 
-CLASSES = ("SanaVideoTransformer3DModel", "SanaVideoCausalTransformer3DModel")
-"""Transformer classes whose weights are ours by another name; the second is LongSANA's."""
+CAUSAL = "SanaVideoCausalTransformer3DModel"
+"""Transformer class of LongSANA."""
+CLASSES = ("SanaVideoTransformer3DModel", CAUSAL)
+"""Transformer classes whose weights are ours by another name."""
 _NOTES = ("_class_name", "_diffusers_version", "_name_or_path")
 BINS_480, BINS_720 = 30, 22
 """What `sample_size` says for the two tables of sizes."""

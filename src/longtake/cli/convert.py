@@ -7,6 +7,7 @@ from pathlib import Path
 
 from longtake.cli.options import TellOptions
 from longtake.cli.progress import display, tell
+from longtake.cli.public_verbs import ConvertOptions
 from longtake.errors import ModelError, OutputError
 from longtake.official.folder import PARTS, read_model
 from longtake.official.pth import Converted, convert
@@ -14,16 +15,12 @@ from longtake.presets import PUBLIC_FILE
 from longtake.storage import check_writable, output_errors
 
 
-def make_folder(
-    source: Path, out: Path, parts: Path | None, head_size: int, how: TellOptions
-) -> None:
+def make_folder(source: Path, to: ConvertOptions, how: TellOptions) -> None:
     """Convert a file into a folder, whole or not at all.
 
     Args:
         source: The .pth or .pt.
-        out: Does not exist yet.
-        parts: Public model whose other parts are copied; None for the denoiser alone.
-        head_size: Channels of an attention head.
+        to: Where it goes, and with what.
         how: What is told.
 
     Raises:
@@ -31,6 +28,7 @@ def make_folder(
         ModelError: the other parts are no public model.
         WeightsError: not weights of such a model.
     """
+    out, parts = to.out, to.parts
     if os.path.lexists(out):
         msg = f"{out} exists already; choose another folder with --out"
         raise OutputError(msg)
@@ -41,7 +39,7 @@ def make_folder(
     with display(quiet=how.quiet) as show:
         show.stage("load", 0, 1)
         try:
-            made = convert(source, out / "transformer", head_size=head_size)
+            made = convert(source, out / "transformer", head_size=to.head_size, causal=to.longsana)
             if parts is not None:
                 _copy_parts(parts, out)
         except BaseException:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from longtake import __version__
@@ -26,6 +27,7 @@ from longtake.config import FPS
 from longtake.errors import SettingError
 from longtake.media.picture import read_picture
 from longtake.official.folder import PublicModel, read_model
+from longtake.official.longsana import LEVELS
 from longtake.official.pipeline import OfficialPipeline, Running
 from longtake.official.precision import dtype_for, name_of
 from longtake.official.record import PublicRecord
@@ -107,6 +109,9 @@ def settings_for(
     large = model.vae.spatial_stride >= 32
     width, height = parse_size(film.size or ("720p" if large else "480p"), max(model.cell))
     plain = OfficialConfig(sampler=model.sampler, flow_shift=model.flow_shift)
+    if model.causal:
+        # As LongSANA was distilled; its four steps are fixed.
+        plain = replace(plain, steps=len(LEVELS), guidance=1.0, motion_score=10)
     settings = OfficialConfig(
         width=width,
         height=height,

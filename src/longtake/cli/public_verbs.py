@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -37,6 +37,8 @@ class ConvertOptions:
     parts: Path | None = None
     """Public model whose other parts are copied beside it: VAE, text encoder, tokenizer,
     scheduler. Without it the folder holds the denoiser alone."""
+    longsana: Annotated[bool, Parameter(negative="")] = False
+    """The file holds LongSANA, which goes on chunk by chunk; its tensors have the same names."""
     head_size: WholeNumber = 112
     """Channels of an attention head, which the file does not say; 112 in every published model."""
 
@@ -90,4 +92,4 @@ def convert(source: Path, /, *, to: ConvertOptions, how: TellOptions = _TELL) ->
     """
     from longtake.cli.convert import make_folder
 
-    make_folder(source, to.out, to.parts, to.head_size, how)
+    make_folder(source, to, how)

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtake.checkpoints import read_json
-from longtake.checkpoints.public_config import check_class, read_transformer_config
+from longtake.checkpoints.public_config import CAUSAL, check_class, read_transformer_config
 from longtake.config import SamplerName, TransformerConfig
 from longtake.errors import ModelError, SettingError, WeightsError
 from longtake.presets import PUBLIC_FILE
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
-PIPELINES = ("SanaVideoPipeline", "SanaImageToVideoPipeline", "SanaVideoCausalPipeline")
+PIPELINES = (
+    "SanaVideoPipeline",
+    "SanaImageToVideoPipeline",
+    "SanaVideoCausalPipeline",
+    "LongSanaVideoPipeline",
+)
 VaeName = Literal["AutoencoderKLWan", "AutoencoderKLLTX2Video"]
 _SCHEDULERS = ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 _DPM = {
@@ -55,6 +60,8 @@ class PublicModel:
     """The solver it was published with."""
     flow_shift: float
     """The shift it was published with."""
+    causal: bool = False
+    """LongSANA: it goes on chunk by chunk, in four steps each and without guidance."""
 
     @property
     def cell(self) -> tuple[int, int]:
@@ -87,7 +94,8 @@ def read_model(folder: Path) -> PublicModel:
         )
         raise ModelError(msg)
     path = folder / "transformer" / "config.json"
-    transformer = read_transformer_config(read_json(path), str(path))
+    content = read_json(path)
+    transformer = read_transformer_config(content, str(path))
     if transformer.guidance_embedding:
         msg = f"{path} has guidance_embeds, which no published model and no pipeline uses"
         raise WeightsError(msg)
@@ -101,7 +109,12 @@ def read_model(folder: Path) -> PublicModel:
     check_text_encoder(folder, transformer.text_width)
     sampler, shift = _read_scheduler(folder / "scheduler" / "scheduler_config.json")
     return PublicModel(
-        folder=folder, transformer=transformer, vae=vae, sampler=sampler, flow_shift=shift
+        folder=folder,
+        transformer=transformer,
+        vae=vae,
+        sampler=sampler,
+        flow_shift=shift,
+        causal=content["_class_name"] == CAUSAL,
     )
 
 

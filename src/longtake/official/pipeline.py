@@ -20,6 +20,7 @@ from longtake.model import Transformer
 from longtake.model.offload import keep_on_host
 from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
 from longtake.official.folder import PublicModel
+from longtake.official.longsana import chunks_of, roll
 from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
 from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer
@@ -90,15 +91,26 @@ class OfficialPipeline:
             SettingError: a size the model cannot make.
         """
         self.check(prompt, settings)
+        if self.model.causal and image is not None:
+            msg = "this model has no first picture; it goes on from its own chunks"
+            raise SettingError(msg)
         yield Progress("text", 0, 1)
         condition, notices = self.condition(prompt, settings)
         yield from (Notice(text) for text in notices)
         yield Progress("text", 1, 1)
         first = None if image is None else self.first_frame(image)
         latents = self.noise(settings) if noise is None else noise
-        for step, x in enumerate(self.denoise(latents, condition, settings, first), start=1):
-            latents = x
-            yield Progress("denoise", step, settings.steps)
+        if self.model.causal:
+            chunks = chunks_of(latents.shape[2])
+            parts: list[Latents] = []
+            for part in self.roll(settings, condition):
+                parts.append(part)
+                yield Progress("denoise", len(parts), len(chunks))
+            latents = torch.cat(parts, dim=2)
+        else:
+            for step, x in enumerate(self.denoise(latents, condition, settings, first), start=1):
+                latents = x
+                yield Progress("denoise", step, settings.steps)
         left = settings.frames
         yield Progress("decode", 0, left)
         for part in self.decode(latents):
@@ -121,6 +133,9 @@ class OfficialPipeline:
             if len(text) > MAX_PROMPT:
                 msg = f"the prompt has {len(text):,} characters; the most is {MAX_PROMPT:,}"
                 raise PromptError(msg)
+        if self.model.causal and settings.guidance != 1.0:
+            msg = f"guidance must be 1 with LongSANA, which is distilled, got {settings.guidance}"
+            raise SettingError(msg)
         rows, columns = self.model.cell
         for name, value, cell in (
             ("width", settings.width, columns), ("height", settings.height, rows)
@@ -159,10 +174,17 @@ class OfficialPipeline:
 
     def noise(self, settings: OfficialConfig) -> Latents:
         """Where a film starts: noise of each latent frame from its own counter."""
-        stride = self.model.vae.spatial_stride
-        shape = (self.model.vae.channels, settings.height // stride, settings.width // stride)
-        latent_frames = range(self.model.latent_frames(settings.frames))
-        return flow.frame_noise(settings.seed, latent_frames, shape)[None]
+        return self._draw(settings, range(self.model.latent_frames(settings.frames)), 0)
+
+    def roll(self, settings: OfficialConfig, condition: Condition) -> Iterator[Latents]:
+        """Yield the latents of each chunk, for LongSANA."""
+        device = self.running.device
+
+        def draw(place: range, step: int) -> Latents:
+            return self._draw(settings, place, step).to(device)
+
+        count = self.model.latent_frames(settings.frames)
+        yield from roll(self._denoiser(), *condition[0], draw, count)
 
     def velocity(
         self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
@@ -205,6 +227,11 @@ class OfficialPipeline:
             yield from autoencoder.decode_stream(
                 latents, vae_dtype(self.model, self.running.dtype), self.running.device
             )
+
+    def _draw(self, settings: OfficialConfig, latent_frames: range, step: int) -> Latents:
+        stride = self.model.vae.spatial_stride
+        shape = (self.model.vae.channels, settings.height // stride, settings.width // stride)
+        return flow.frame_noise(settings.seed, latent_frames, shape, step=step)[None]
 
     def _denoiser(self) -> Transformer:
         if self._transformer is None:

@@ -47,7 +47,9 @@ class Converted:
     """The part of the file that was taken; empty if it is one set of weights."""
 
 
-def convert(source: Path, folder: Path, *, head_size: int = HEAD_SIZE) -> Converted:
+def convert(
+    source: Path, folder: Path, *, head_size: int = HEAD_SIZE, causal: bool = False
+) -> Converted:
     """Turn a .pth into a `transformer` folder of the public layout.
 
     The file is opened by a child process with nothing but weights allowed in it, and with limits
@@ -57,6 +59,7 @@ def convert(source: Path, folder: Path, *, head_size: int = HEAD_SIZE) -> Conver
         source: The .pth or .pt.
         folder: Does not exist yet.
         head_size: Channels of an attention head.
+        causal: The weights are LongSANA's.
 
     Raises:
         WeightsError: too large, not weights, or weights of another model.
@@ -70,7 +73,12 @@ def convert(source: Path, folder: Path, *, head_size: int = HEAD_SIZE) -> Conver
         msg = f"{source} has {size:,} bytes; a checkpoint is a file of at most {MAX_BYTES:,}"
         raise WeightsError(msg)
     command = [sys.executable, "-m", "longtake.official.pth"]
-    job = {"source": str(source.absolute()), "folder": str(folder.absolute()), "head": head_size}
+    job = {
+        "source": str(source.absolute()),
+        "folder": str(folder.absolute()),
+        "head": head_size,
+        "causal": causal,
+    }
     # A fresh environment: nothing of the user's is there to be read.
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     child = subprocess.run(
@@ -230,7 +238,7 @@ def _read(source: Path) -> Any:  # noqa: ANN401 - whatever a file holds
         raise WeightsError(msg) from error
 
 
-def rewrite(source: Path, folder: Path, head_size: int) -> dict[str, Any]:
+def rewrite(source: Path, folder: Path, head_size: int, *, causal: bool = False) -> dict[str, Any]:
     """The child's work: read, check, write; answers what `convert` tells.
 
     Raises:
@@ -244,7 +252,7 @@ def rewrite(source: Path, folder: Path, head_size: int) -> dict[str, Any]:
     keys = key_map(config, shapes_of(model), "original")
     _check_exact(tensors, public_shapes(keys), str(source))
     model.load_state_dict(from_public(keys, tensors), assign=True)
-    save_transformer(model, folder)
+    save_transformer(model, folder, causal=causal)
     parameters = sum(weight.numel() for weight in model.parameters())
     return {"parameters": parameters, "ignored": ignored, "holder": holder}
 
@@ -255,7 +263,8 @@ def main(job: str) -> None:
     try:
         source = Path(order["source"])
         _limit(source.stat().st_size)
-        answer = rewrite(source, Path(order["folder"]), order["head"])
+        folder = Path(order["folder"])
+        answer = rewrite(source, folder, order["head"], causal=order["causal"])
     except (LongtakeError, MemoryError, OSError) as error:
         answer = {
             "error": str(error) or f"{order['source']} needs more memory than its size allows"

@@ -6,7 +6,11 @@ from pathlib import Path
 import torch
 
 from longtake.checkpoints import open_tensors, read_json, save_tensors
-from longtake.checkpoints.public_config import read_transformer_config, write_transformer_config
+from longtake.checkpoints.public_config import (
+    CAUSAL,
+    read_transformer_config,
+    write_transformer_config,
+)
 from longtake.checkpoints.public_keys import joined, key_map, public_shapes, to_public
 from longtake.config import TransformerConfig
 from longtake.model import Transformer
@@ -47,14 +51,21 @@ def load_transformer(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     return model.requires_grad_(False)
 
 
-def save_transformer(model: Transformer, folder: Path) -> None:
+def save_transformer(model: Transformer, folder: Path, *, causal: bool = False) -> None:
     """Write a folder that diffusers' own `from_pretrained` loads.
+
+    Args:
+        model: The network.
+        folder: Made if it is not there.
+        causal: The weights are LongSANA's, whose class no release of diffusers has.
 
     Raises:
         WeightsError: a model the public class cannot express.
         OutputError: the folder cannot be written.
     """
     config = write_transformer_config(model.config)
+    if causal:
+        config["_class_name"] = CAUSAL
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     keys = key_map(model.config, shapes_of(model), "diffusers")
