@@ -62,17 +62,19 @@ def test_planned_memory_is_what_then_happens_to_5_percent(reference_pipeline, tm
         for w in part.parameters()
         if name not in {"encoder", "quant_conv"}
     )
-    assert planned.decode == pytest.approx(transformer + vae + decoding.bytes, rel=0.05)
+    assert planned.decode == pytest.approx(vae + decoding.bytes, rel=0.05)
 
 
 def test_the_plan_takes_the_first_way_that_fits_and_refuses_with_one_that_would(model):
     found, film = read_model(model), OfficialConfig(width=256, height=192, frames=17, steps=2)
     ways = peaks_of(found, film, torch.float32, "none", "text", "block")
     most = {way: peaks.most for way, peaks in ways.items()}
-    assert most["none"] > most["text"] > most["block"]
-    for way, limit in most.items():
+    assert ways["none"].denoise > ways["text"].denoise >= ways["block"].denoise
+    assert ways["none"].decode > ways["text"].decode
+    for limit in most.values():
         made = predict(found, film, torch.float32, CPU, memory_bytes=limit, calibrate=False)
-        assert (made.offload, made.device_bytes) == (way, limit)
+        assert made.device_bytes <= limit
+        assert made.offload == next(w for w, bytes in most.items() if bytes <= limit)
     with pytest.raises(CannotHere, match=r"needs .* GiB with --offload block; .*would fit"):
         limit = most["block"] * 9 // 10
         predict(found, film, torch.float32, CPU, memory_bytes=limit, calibrate=False)

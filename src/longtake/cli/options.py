@@ -81,8 +81,8 @@ class PublicOptions:
     instruction: Literal["video", "image", "none"] | None = None
     """Wording the text encoder reads before the prompt. Default: video."""
     offload: Literal["none", "text", "block"] | None = None
-    """What leaves the GPU when it is not at work: nothing, the text encoder, or the layers too.
-    Default: text."""
+    """What leaves the GPU when it is not at work: nothing; text encoder, denoiser and VAE in turn;
+    or the denoiser's layers among themselves too. Default: text."""
 
 
 @Parameter(name="*")

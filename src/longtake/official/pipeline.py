@@ -37,7 +37,8 @@ from longtake.vae.public import PublicAutoencoder
 from longtake.vae.tiling import Tiling
 
 Offload = Literal["none", "text", "block"]
-"""`none`: all stays on the device. `text`: the encoder leaves. `block`: so do the layers."""
+"""`none`: all stays on the device. `text`: text encoder, denoiser and VAE take turns there.
+`block`: so do the denoiser's layers among themselves."""
 Latents = Float[Tensor, "1 c t h w"]
 First = Float[Tensor, "1 c 1 h w"]
 Condition = tuple[Embedding, ...]
@@ -241,6 +242,8 @@ class OfficialPipeline:
             self._transformer = load_transformer(folder, running.dtype, place)
             if on_host:
                 keep_on_host(self._transformer, running.device)
+        elif self.running.offload == "text":
+            self._transformer.to(self.running.device)
         return self._transformer
 
     @contextmanager
@@ -256,6 +259,9 @@ class OfficialPipeline:
             for name, part in self._autoencoder.vae.named_children()
             if (name in {"encoder", "quant_conv"}) == (work == "encode")
         ]
+        if self.running.offload == "text" and self._transformer is not None:
+            self._transformer.to(HOST)
+            self._free()
         for half in halves:
             half.to(self.running.device)
         yield self._autoencoder

@@ -123,7 +123,7 @@ def peaks_of(
             case "none":
                 stays, runs = text + whole, text + whole
             case "text":
-                stays, runs = whole, whole
+                stays, runs = 0, whole
             case "block":
                 stays, runs = rest, rest + 2 * layer
             case _:
