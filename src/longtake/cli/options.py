@@ -237,6 +237,9 @@ def refuse_public(public: PublicOptions, model: ModelOptions) -> None:
                 f"--{name.replace('_', '-')} is for public models; {model.model} has no such thing"
             )
             raise SettingError(msg)
+    if model.precision == "fp16":
+        msg = f"--precision fp16 is for public models; {model.model} runs in fp32 or bf16"
+        raise SettingError(msg)
 
 
 def seconds_of(text: str, option: str) -> float:
