@@ -7,7 +7,7 @@ from longtake.config import TransformerConfig
 from longtake.kernels import ops
 from longtake.kernels.reference.attention import rotate
 from longtake.model import Transformer
-from longtake.model.embeddings import rotary_3d
+from longtake.model.embeddings import NoiseLevelEmbedding, rotary_3d
 from longtake.model.transformer import Block, segments_of
 
 FP32 = 2e-5
@@ -217,3 +217,20 @@ def test_the_layers_of_the_2b_model_have_the_published_number_of_parameters():
             )
         )
     assert sum(p.numel() for p in block.parameters()) == 100_533_440
+
+
+@pytest.mark.parametrize("rows", range(1, 16))
+def test_noise_levels_give_the_same_bytes_with_one_thread_and_with_two(rows):
+    embed = NoiseLevelEmbedding(64).eval()
+    sigma = torch.rand(1, rows)
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made.append(embed(sigma))
+    finally:
+        torch.set_num_threads(before)
+    (one, one_modulation), (two, two_modulation) = made
+    assert torch.equal(one, two)
+    assert torch.equal(one_modulation, two_modulation)
+    assert one.shape == (1, rows, 64)

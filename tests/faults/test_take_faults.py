@@ -111,6 +111,7 @@ ls -A >&2
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs its own mounts")
 def test_row_10_a_full_disk_pauses_the_take_and_resume_ends_it_when_there_is_room(tmp_path, model):
     arguments = film(Path("model"), "-o", "take.mp4", "--no-metadata", seconds="6")
@@ -175,6 +176,7 @@ def test_row_15_a_take_needs_few_open_files_however_many_chunks_it_has(tmp_path,
     assert len(read_video(tmp_path / "t.mp4")[0]) == 641
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory limits need Linux")
 def test_row_16_too_little_memory_is_told_and_leaves_nothing(tmp_path, model):
     def little():
@@ -218,6 +220,7 @@ def test_row_54_a_model_that_has_moved_is_told(killed):
     assert "no model named" in line
 
 
+@pytest.mark.slow
 def test_row_57_any_number_of_threads_gives_the_same_bytes(tmp_path, model):
     made = set()
     for threads in ("1", "2", "3", "4"):
