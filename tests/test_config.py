@@ -162,3 +162,30 @@ def test_softmax_attention_cannot_go_on_by_chunks(tiny):
         dataclasses.replace(
             tiny, chunk=2, transformer=dataclasses.replace(tiny.transformer, attention="softmax")
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"cross_heads": 3}, "cross_width 256 must split into 3 heads"),
+        ({"cross_width": 30, "cross_heads": 4}, "cross_width 30 must split into 4 heads"),
+        ({"patch": (2, 2)}, "patch must be 3 counts"),
+        ({"patch": (1, 0, 2)}, "patch must be 3 counts"),
+        ({"out_channels": 8}, "out_channels must be at least latent_channels 64, got 8"),
+    ],
+)
+def test_a_transformer_of_no_possible_shape_is_refused(changes, told):
+    with pytest.raises(SettingError, match=told):
+        TransformerConfig(**changes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optional:
+    count: int | None = 3
+
+
+def test_a_setting_that_may_be_nothing_is_a_value_of_its_type_or_nothing():
+    assert config.from_dict(Optional, {"count": None}).count is None
+    assert config.from_dict(Optional, {"count": 5}).count == 5
+    with pytest.raises(SettingError, match="count cannot be 'five'"):
+        config.from_dict(Optional, {"count": "five"})

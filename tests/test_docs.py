@@ -50,7 +50,7 @@ def test_the_pipeline_brings_every_stage_together_and_the_cli_writes_the_mp4():
     stages = {"text", "model", "guidance", "samplers", "vae"}
     found = {name.split(".")[1] for name in imported(SOURCE / "pipeline.py") if "longtake." in name}
     assert stages <= found
-    assert "longtake.media.video" in imported(SOURCE / "cli" / "generate.py")
+    assert "longtake.media.video" in imported(SOURCE / "cli" / "one_pass.py")
 
 
 def test_the_tree_in_the_readme_names_every_room_once():

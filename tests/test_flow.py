@@ -74,3 +74,18 @@ def test_noise_differs_by_seed_shot_frame_and_step_and_is_standard_normal():
 
 def test_noise_takes_the_largest_seed():
     assert flow.frame_noise(2**64 - 1, range(1), (1, 1, 1)).isfinite().all()
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50, 400])
+def test_published_sigmas_fall_from_just_below_one_to_zero(steps):
+    sigmas = flow.published_schedule(steps, 8.0)
+    assert sigmas[0] == pytest.approx(8 * 0.999 / (1 + 7 * 0.999))
+    assert sigmas[-1] == 0
+    assert (sigmas.diff() < 0).all()
+
+
+def test_published_euler_sigmas_are_shifted_twice():
+    sigmas = flow.published_euler_schedule(50, 8.0)
+    assert sigmas[0] == 1
+    assert sigmas[-2] == pytest.approx(0.0602, abs=1e-4)
+    assert sigmas[-1] == 0

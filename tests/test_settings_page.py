@@ -7,6 +7,7 @@ import pytest
 
 from longtake import config
 from longtake.cli.settings_page import CLASSES, field_docs, settings_page
+from longtake.official.settings import OfficialConfig
 from longtake.recipes.recipe import PrevizRecipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
@@ -20,7 +21,7 @@ def test_the_page_is_current():
 
 def test_every_class_of_settings_is_on_the_page():
     found = {value for value in vars(config).values() if is_dataclass(value)}
-    assert set(CLASSES) == found | {PrevizRecipe}
+    assert set(CLASSES) == found | {OfficialConfig, PrevizRecipe}
     assert len(CLASSES) > 5
 
 
@@ -34,8 +35,9 @@ def test_every_setting_is_documented_in_one_sentence_or_more(cls):
 def test_a_setting_shows_its_type_and_default():
     lines = settings_page().splitlines()
     assert "| `frames` | int | 81 |" in "\n".join(lines)
-    (sampler,) = [line for line in lines if line.startswith("| `sampler`")]
-    assert sampler.startswith("| `sampler` | `dpm`, `euler` | dpm |")
+    samplers = [line for line in lines if line.startswith("| `sampler`")]
+    assert len(samplers) == 2
+    assert all(line.startswith("| `sampler` | `dpm`, `euler` | dpm |") for line in samplers)
     stages = [line for line in lines if "[TrainConfig](#trainconfig)" in line]
     assert "`steps` 4717" in stages[0]
     assert "`steps` 9189" in stages[1]

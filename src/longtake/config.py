@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from longtake.errors import SettingError
@@ -96,11 +97,48 @@ class TransformerConfig:
     """Channels of the text embeddings it reads."""
     rope_theta: float = 100.0
     """Base of the rotary angles; small grids want a small base, the public checkpoints 10,000."""
+    patch: tuple[int, ...] = (1, 1, 1)
+    """Latent frames, rows and columns folded into one token."""
+    out_channels: int = 0
+    """Channels it returns, the first of which are the velocity; 0: as many as it reads."""
+    cross_heads: int = 0
+    """Heads of the cross-attention; 0: as many as the self-attention has."""
+    cross_width: int = 0
+    """Channels of the cross-attention's heads together; 0: the width."""
+    qk_norm: bool = True
+    """RMSNorm of queries and keys over all heads."""
+    qkv_bias: bool = False
+    """Biases of the self-attention's queries, keys and values."""
+    ffn_norm_affine: bool = False
+    """The norm before the Mix-FFN has a weight and a bias of its own."""
+    norm_eps: float = 1e-6
+    """Floor inside the two norms of a layer."""
+    cross_norm_eps: float = 1e-6
+    """Floor inside the norms of the cross-attention's queries and keys; 1e-5 in diffusers."""
+    attention_eps: float = 1e-8
+    """Floor of the linear normaliser; 1e-15 in diffusers."""
+    guidance_embedding: bool = False
+    """It reads the guidance scale beside sigma, as models distilled from guidance do."""
 
     def __post_init__(self) -> None:
-        """Check that heads divide the width into even parts and the mode is known."""
+        """Check that heads divide the widths, the rotary parts are even and a patch has 3 sides."""
         if self.width % self.heads or (self.width // self.heads) % 2:
             msg = f"width {self.width} must split into {self.heads} even heads"
+            raise SettingError(msg)
+        if (self.cross_width or self.width) % (self.cross_heads or self.heads):
+            msg = (
+                f"cross_width {self.cross_width or self.width} must split into "
+                f"{self.cross_heads or self.heads} heads"
+            )
+            raise SettingError(msg)
+        if len(self.patch) != 3 or min(self.patch) < 1:
+            msg = f"patch must be 3 counts (frames, rows, columns), got {self.patch}"
+            raise SettingError(msg)
+        if self.out_channels and self.out_channels < self.latent_channels:
+            msg = (
+                f"out_channels must be at least latent_channels {self.latent_channels}, "
+                f"got {self.out_channels}"
+            )
             raise SettingError(msg)
         if self.segment < 1:
             msg = f"segment must be at least 1 latent frame, got {self.segment}"
@@ -432,15 +470,19 @@ def merge(config: Config, changes: Mapping[str, Any]) -> Config:
 def _coerce(hint: Any, value: Any, name: str) -> Any:  # noqa: ANN401 - JSON in, any field out
     """Turn a JSON value into the field's type without guessing."""
     origin, args = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        # Only "a type or nothing" occurs.
+        return None if value is None else _coerce(args[0], value, name)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(hint, value)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_coerce(args[0], item, name) for item in value)
     if origin is Literal and value in args:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and value is True):
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if hint in {int, float} and number:
+        return hint(value)
+    if isinstance(hint, type) and hint is not int and isinstance(value, hint):
         return value
     msg = f"{name} cannot be {value!r}; it wants {getattr(hint, '__name__', hint)}"
     raise SettingError(msg)

@@ -47,6 +47,30 @@ def schedule(steps: int, factor: float) -> Float[Tensor, " steps_plus_1"]:
     return shift(torch.linspace(1, 0, steps + 1, dtype=torch.float64), factor)
 
 
+def published_schedule(steps: int, factor: float) -> Float[Tensor, " steps_plus_1"]:
+    """Falling sigmas of the public DPM-Solver++ settings: from shift(0.999), never 1, to 0.
+
+    1 minus 0.001 up to 1 in `steps` even parts, each shifted. Computed just so, for what is fed to
+    the model is 1000 sigma rounded down, which a last bit decides.
+
+    Source: diffusers 0.42 (DPMSolverMultistepScheduler with use_flow_sigmas), by its values.
+    """
+    levels = 1 - np.linspace(1, 0.001, steps + 1)[::-1]
+    return shift(torch.from_numpy(levels), factor)
+
+
+def published_euler_schedule(steps: int, factor: float) -> Float[Tensor, " steps_plus_1"]:
+    """Falling sigmas of the public Euler settings: shifted twice, from 1, then 0.
+
+    1 down to shift(0.001) in even parts, each shifted once more; so the last step is a long one.
+
+    Source: diffusers 0.42 (FlowMatchEulerDiscreteScheduler), by its values.
+    """
+    last = factor * 0.001 / (1 + (factor - 1) * 0.001)
+    levels = shift(torch.linspace(1, last, steps, dtype=torch.float64), factor)
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
 def logit_normal(
     num: int, factor: float, generator: torch.Generator, device: torch.device
 ) -> Float[Tensor, " num"]:

@@ -50,7 +50,7 @@ from longtake.text.tokenizer import NULL, PAD
 from longtake.vae import Autoencoder
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Picture = UInt8[Tensor, "height width 3"]
 DECODE_CHUNK = 5
 """Latent frames decoded at once; memory grows with it, speed hardly."""
@@ -472,6 +472,9 @@ def _fill(part: nn.Module, preset: Preset, name: str) -> None:
 
 
 def _dtype(asked: Precision, device: torch.device) -> torch.dtype:
+    if asked == "fp16":
+        msg = "fp16 is for public models; this one runs in fp32 or bf16"
+        raise SettingError(msg)
     if asked == "auto":
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32

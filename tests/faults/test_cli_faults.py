@@ -126,7 +126,7 @@ REFUSED = {
     "shift 0": (["generate", "a", "--shift", "0"], "shift must be 0.1 to 100, got 0"),
     "sampler": (["generate", "a", "--sampler", "dmp"], "did you mean dpm?"),
     "device": (["generate", "a", "--device", "tpu"], "--device is one of auto, cpu, cuda"),
-    "precision": (["generate", "a", "--precision", "fp16"], "--precision is one of"),
+    "precision": (["generate", "a", "--precision", "fp12"], "--precision is one of"),
     "size odd": (["generate", "a", "--size", "450x250"], "the nearest is 448x256"),
     "size 1x1": (["generate", "a", "--size", "1x1"], "the nearest is 64x64"),
     "size huge": (["generate", "a", "--size", "99999x99999"], "the nearest is 4096x4096"),

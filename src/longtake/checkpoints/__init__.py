@@ -2,12 +2,13 @@
 
 from longtake.checkpoints.index import content_hash, read_json
 from longtake.checkpoints.state import load_state, save_state
-from longtake.checkpoints.weights import load_tensors, save_tensors
+from longtake.checkpoints.weights import load_tensors, open_tensors, save_tensors
 
 __all__ = [
     "content_hash",
     "load_state",
     "load_tensors",
+    "open_tensors",
     "read_json",
     "save_state",
     "save_tensors",

@@ -3,17 +3,18 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
 from longtake.checkpoints.header import Entry, read_header, shown
-from longtake.checkpoints.index import INDEX_SUFFIX, Index, index_path, read_index
+from longtake.checkpoints.index import INDEX_SUFFIX, Index, index_path, read_index, sha256_of
 from longtake.errors import WeightsError
 from longtake.storage import atomic_write, output_errors
 
@@ -88,6 +89,41 @@ def load_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
     Raises:
         WeightsError: anything else than expected, naming the file and the tensor.
     """
+    index, _ = _settled(path, expected)
+    tensors: dict[str, Tensor] = {}
+    for file in index.files:
+        tensors.update(_read_shard(path.with_name(file), index.sha256.get(file)))
+    return {name: tensors[name] for name in expected}
+
+
+@contextmanager
+def open_tensors(
+    path: Path, expected: Mapping[str, tuple[int, ...]]
+) -> Iterator[Callable[[str], Tensor]]:
+    """Weights checked as `load_tensors` does, but read one by one, for memory's sake.
+
+    Yields a function from a name to its tensor, which is read from disk when it is asked for.
+
+    Raises:
+        WeightsError: anything else than expected, naming the file and the tensor.
+    """
+    index, found = _settled(path, expected)
+    for file, checksum in index.sha256.items():
+        if sha256_of(path.with_name(file)) != checksum:
+            raise WeightsError(_wrong_checksum(path.with_name(file)))
+    with ExitStack() as stack:
+        files = {f: stack.enter_context(safe_open(path.with_name(f), "pt")) for f in index.files}
+
+        def read(name: str) -> Tensor:
+            tensor = files[found[name]].get_tensor(name)
+            _check_values(path.with_name(found[name]), name, tensor)
+            return tensor
+
+        yield read
+
+
+def _settled(path: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[Index, dict[str, str]]:
+    """Index and file of every tensor, once headers have proven to hold just what is expected."""
     index = _index_of(path)
     found: dict[str, str] = {}
     for file in index.files:
@@ -98,10 +134,7 @@ def load_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
             if name in expected:
                 _check_entry(path.with_name(file), name, entry, expected[name])
     _check_names(path, found, expected)
-    tensors: dict[str, Tensor] = {}
-    for file in index.files:
-        tensors.update(_read_shard(path.with_name(file), index.sha256.get(file)))
-    return {name: tensors[name] for name in expected}
+    return index, found
 
 
 def _check_savable(path: Path, name: str, tensor: Tensor) -> None:
@@ -187,15 +220,18 @@ def _read_shard(path: Path, checksum: str | None) -> dict[str, Tensor]:
         msg = f"cannot read the weights {path}: {error.strerror}"
         raise WeightsError(msg) from error
     if checksum is not None and hashlib.sha256(raw).hexdigest() != checksum:
-        msg = (
-            f"{path} does not have the checksum its index lists: it was damaged or changed; "
-            "get it again"
-        )
-        raise WeightsError(msg)
+        raise WeightsError(_wrong_checksum(path))
     tensors = load(raw)
     for name, tensor in tensors.items():
         _check_values(path, name, tensor)
     return tensors
+
+
+def _wrong_checksum(path: Path) -> str:
+    return (
+        f"{path} does not have the checksum its index lists: it was damaged or changed; "
+        "get it again"
+    )
 
 
 def _shards(tensors: Mapping[str, Tensor], limit: int) -> Iterator[list[str]]:

@@ -22,6 +22,7 @@ from longtake.cli.evaluate import evaluate
 from longtake.cli.extend import extend
 from longtake.cli.generate import generate
 from longtake.cli.prompt import STDIN
+from longtake.cli.public_verbs import convert, doctor, plan
 from longtake.cli.resume import resume
 from longtake.cli.train import train
 from longtake.errors import SettingError
@@ -37,6 +38,9 @@ app.command(App(name="generate", default_command=generate))
 app.command(App(name="resume", default_command=resume))
 app.command(App(name="extend", default_command=extend))
 app.command(App(name="branch", default_command=branch))
+app.command(App(name="plan", default_command=plan))
+app.command(App(name="doctor", default_command=doctor))
+app.command(App(name="convert", default_command=convert))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
 
@@ -70,6 +74,21 @@ _VERBS = {
         missing='take or prompt is missing; try: longtake branch film.longtake --at 30s "it rains"',
         one="a take and a prompt make one film, got {!r} as well; put the prompt in quotes",
         dash="a prompt that starts with - goes after --",
+    ),
+    "plan": _Verb(
+        missing="the model is missing; try: longtake plan --model FOLDER",
+        one="plan takes options only, got {!r}; try: longtake plan --model FOLDER",
+        dash="options begin with --",
+    ),
+    "doctor": _Verb(
+        missing="the model is missing; try: longtake doctor --model FOLDER",
+        one="doctor takes options only, got {!r}; try: longtake doctor --model FOLDER",
+        dash="options begin with --",
+    ),
+    "convert": _Verb(
+        missing="the file is missing; try: longtake convert model.pth --out FOLDER",
+        one="one file is converted at a time, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
     ),
     "train": _Verb(
         missing="the recipe is missing; try: longtake train previz --out FOLDER",

@@ -1,38 +1,38 @@
 """`longtake generate`: one prompt, one mp4 and its contact sheet."""
 
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake import __version__
-from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
     ModelOptions,
     OutputOptions,
+    PublicOptions,
     TakeOptions,
     cues_of,
     kept,
+    refuse_public,
     settings_of,
 )
-from longtake.cli.output import Output, check_output
-from longtake.cli.progress import Display, display
+from longtake.cli.output import check_output
+from longtake.cli.progress import display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import report_of, tell_report
-from longtake.config import FPS, SampleConfig
+from longtake.config import SampleConfig
 from longtake.errors import SettingError
 from longtake.media.manifest import Manifest
-from longtake.presets import find
+from longtake.presets import find, is_public
 
 if TYPE_CHECKING:
     from longtake.pipeline import Picture, Pipeline
 
 _FILM, _TAKE, _KEEP = FilmOptions(), TakeOptions(), KeepOptions()
-_MODEL, _OUTPUT = ModelOptions(), OutputOptions()
+_MODEL, _PUBLIC, _OUTPUT = ModelOptions(), PublicOptions(), OutputOptions()
 
 
 def generate(
@@ -43,6 +43,7 @@ def generate(
     take: TakeOptions = _TAKE,
     keep: KeepOptions = _KEEP,
     model: ModelOptions = _MODEL,
+    public: PublicOptions = _PUBLIC,
     out: OutputOptions = _OUTPUT,
 ) -> None:
     """Make a film from a prompt.
@@ -53,10 +54,30 @@ def generate(
         take: Changes inside it, and its beginning.
         keep: What stays beside it.
         model: The model.
+        public: The public model.
         out: The output.
     """
-    started = time.perf_counter()
     text = read_prompt(prompt)
+    if is_public(model.model):
+        from longtake.cli.official import film_of
+
+        film_of(text, film=film, take=take, keep=keep, model=model, public=public, out=out)
+        return
+    refuse_public(public, model)
+    _film(text, film=film, take=take, keep=keep, model=model, out=out)
+
+
+def _film(
+    text: str,
+    *,
+    film: FilmOptions,
+    take: TakeOptions,
+    keep: KeepOptions,
+    model: ModelOptions,
+    out: OutputOptions,
+) -> None:
+    """Make a film with a model of our own."""
+    started = time.perf_counter()
     settings, warnings = settings_of(film)
     cues = cues_of(take.prompt_at)
     stays, every_s = kept(keep, settings.frames)
@@ -65,6 +86,7 @@ def generate(
     output = check_output(film_path, sheet=out.sheet, overwrite=out.overwrite)
     fix = "fewer --seconds, a smaller --size or --device cpu"
     with display(quiet=out.quiet) as show, memory_errors(fix):
+        from longtake.cli.one_pass import write_film
         from longtake.cli.start import fix_threads, make_new, new_manifest
         from longtake.cli.take import film_manifest
         from longtake.pipeline import load
@@ -88,7 +110,8 @@ def generate(
             _refuse_keeping(pipe, keep)
             pipe.check(text, settings, cues, picture)
             made = _manifest(pipe, text, settings)
-            told = _in_one_pass(pipe, made, output, made.tags() if out.metadata else {}, show)
+            events = pipe.stream(text, settings)
+            told = write_film(events, made, output, made.tags() if out.metadata else {}, show)
     report = report_of(
         pipe, made, output, settings.frames, started=started, warnings=warnings + told
     )
@@ -117,40 +140,3 @@ def _manifest(pipe: "Pipeline", text: str, settings: SampleConfig) -> Manifest:
         settings=settings,
         precision=pipe.precision,
     )
-
-
-def _in_one_pass(
-    pipe: "Pipeline", manifest: Manifest, output: Output, tags: dict[str, str], show: Display
-) -> list[str]:
-    """Write the film and its sheet as the frames come; return the model's notices."""
-    from longtake.cli.take import SHEET_FRAMES
-    from longtake.media.sheet import contact_sheet, spread
-    from longtake.media.video import VideoWriter
-    from longtake.pipeline import Frames, Notice, Progress
-    from longtake.storage import atomic_write, output_errors
-
-    settings, notices, picked = manifest.settings, [], []
-    numbers = spread(settings.frames, SHEET_FRAMES)
-    with ExitStack() as stack:
-        # The film is finished first and the sheet right after: both or none.
-        sheet = stack.enter_context(atomic_write(output.sheet)) if output.sheet else None
-        writer = stack.enter_context(
-            VideoWriter(output.film, width=settings.width, height=settings.height, metadata=tags)
-        )
-        for event in pipe.stream(manifest.prompt, settings):
-            raise_if_stopped()
-            match event:
-                case Progress():
-                    show.stage(event.stage, event.step, event.total)
-                case Notice():
-                    notices.append(event.text)
-                    show.note(event.text)
-                case Frames():
-                    first, after = writer.frames, writer.frames + len(event.pixels)
-                    picked += [event.pixels[n - first] for n in numbers if first <= n < after]
-                    writer.write(event.pixels)
-        if output.sheet and sheet:
-            image = contact_sheet(picked, [n / FPS for n in numbers], manifest.prompt)
-            with output_errors(output.sheet):
-                image.save(sheet, format="PNG")
-    return notices

@@ -39,18 +39,21 @@ class FilmOptions:
     """Length; rounded up to the next of 16 frames a second. Default: 5."""
     frames: WholeNumber | None = None
     """Length in frames, instead of --seconds; 16 x seconds + 1."""
-    size: str = f"{_DEFAULTS.width}x{_DEFAULTS.height}"
-    """WIDTHxHEIGHT in pixels, multiples of 32; also 480p, 720p."""
+    size: str | None = None
+    """WIDTHxHEIGHT in pixels, multiples of 32; also 480p, 720p. Default: 448x256, or what a public
+    model was published for."""
     seed: WholeNumber = _DEFAULTS.seed
     """Which film of the many that fit the prompt; the same seed gives the same film."""
-    steps: WholeNumber = _DEFAULTS.steps
-    """Sampler steps; time grows in proportion."""
-    guidance: float = _DEFAULTS.guidance
-    """How strongly the prompt pulls; 1 turns guidance off and halves the time."""
-    shift: float = _DEFAULTS.shift
-    """Timestep shift; above 1 more steps decide motion, fewer decide detail."""
-    sampler: SamplerName = _DEFAULTS.sampler
-    """Solver: dpm (DPM-Solver++ 2M) or euler."""
+    steps: WholeNumber | None = None
+    """Sampler steps; time grows in proportion. Default: 12; 50 with a public model."""
+    guidance: float | None = None
+    """How strongly the prompt pulls; 1 turns guidance off and halves the time. Default: 3; 6 with
+    a public model."""
+    shift: Annotated[float | None, Parameter(name=("--shift", "--flow-shift"))] = None
+    """Timestep shift; above 1 more steps decide motion, fewer decide detail. Default: 10; with a
+    public model its own, 8."""
+    sampler: SamplerName | None = None
+    """Solver: dpm (DPM-Solver++ 2M) or euler. Default: dpm; with a public model its own."""
 
 
 @Parameter(name="*")
@@ -64,6 +67,22 @@ class TakeOptions:
     """A time and what happens then, as 20s "the sun sets"; once or more, in the order of time."""
     image: Path | None = None
     """PNG, JPEG or WebP that the film begins with."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PublicOptions:
+    """What only public models know."""
+
+    motion_score: WholeNumber | None = None
+    """Amount of motion asked for; 0 asks for none in particular. Default: 30."""
+    negative: str | None = None
+    """What guidance pushes away from. Default: nothing in particular."""
+    instruction: Literal["video", "image", "none"] | None = None
+    """Wording the text encoder reads before the prompt. Default: video."""
+    offload: Literal["none", "text", "block"] | None = None
+    """What leaves the GPU when it is not at work: nothing; text encoder, denoiser and VAE in turn;
+    or the denoiser's layers among themselves too. Default: text."""
 
 
 @Parameter(name="*")
@@ -83,11 +102,12 @@ class ModelOptions:
     """Which model runs, and how."""
 
     model: str = "previz"
-    """Model by name, or a folder with a model.json."""
+    """Model by name; a folder with a model.json; or a public model, as a folder with a
+    model_index.json or as OWNER/NAME@REVISION on the hub."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic; auto takes bf16 where the processor has it."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic; auto takes bf16 where the processor has it. fp16 is for public models."""
 
 
 @Parameter(name="*")
@@ -141,7 +161,29 @@ def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
     Raises:
         SettingError: a value out of range, or two that exclude each other.
     """
-    width, height = _parse_size(film.size)
+    width, height = _DEFAULTS.width, _DEFAULTS.height
+    if film.size is not None:
+        width, height = parse_size(film.size)
+    frames, notes = frames_of(film)
+    settings = SampleConfig(
+        width=width,
+        height=height,
+        frames=frames,
+        seed=film.seed,
+        steps=_DEFAULTS.steps if film.steps is None else film.steps,
+        guidance=_DEFAULTS.guidance if film.guidance is None else film.guidance,
+        shift=_DEFAULTS.shift if film.shift is None else film.shift,
+        sampler=film.sampler or _DEFAULTS.sampler,
+    )
+    return settings, notes
+
+
+def frames_of(film: FilmOptions) -> tuple[int, list[str]]:
+    """Frames these options ask for, and what the user should know of how they were taken.
+
+    Raises:
+        SettingError: a length out of range, or both ways to give one.
+    """
     frames, notes = _DEFAULTS.frames, []
     if film.seconds is not None and film.frames is not None:
         msg = (
@@ -156,20 +198,15 @@ def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
         rounded = (frames - 1) / FPS
         if abs(rounded - film.seconds) > 1e-6:
             notes.append(f"{film.seconds:g} seconds became {rounded:g}, the next whole frame")
-    settings = SampleConfig(
-        width=width,
-        height=height,
-        frames=frames,
-        seed=film.seed,
-        steps=film.steps,
-        guidance=film.guidance,
-        shift=film.shift,
-        sampler=film.sampler,
-    )
-    return settings, notes
+    return frames, notes
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, cell: int = 32) -> tuple[int, int]:
+    """Width and height from WIDTHxHEIGHT or a name; multiples of a cell.
+
+    Raises:
+        SettingError: anything else.
+    """
     if text in NAMED_SIZES:
         return NAMED_SIZES[text]
     found = _SIZE.fullmatch(text)
@@ -178,14 +215,31 @@ def _parse_size(text: str) -> tuple[int, int]:
         msg = f"size must be WIDTHxHEIGHT as 448x256, or {names}, got {text!r}"
         raise SettingError(msg)
     width, height = int(found[1]), int(found[2])
-    near = [min(max(round(side / 32) * 32, 64), 4096) for side in (width, height)]
+    near = [min(max(round(side / cell) * cell, 64), 4096) for side in (width, height)]
     if near != [width, height]:
         msg = (
-            f"size must be two multiples of 32 from 64 to 4096, got {text}; "
+            f"size must be two multiples of {cell} from 64 to 4096, got {text}; "
             f"the nearest is {near[0]}x{near[1]}"
         )
         raise SettingError(msg)
     return width, height
+
+
+def refuse_public(public: PublicOptions, model: ModelOptions) -> None:
+    """Refuse, with a model of our own, what only public models know.
+
+    Raises:
+        SettingError: such an option was given.
+    """
+    for name, value in vars(public).items():
+        if value is not None:
+            msg = (
+                f"--{name.replace('_', '-')} is for public models; {model.model} has no such thing"
+            )
+            raise SettingError(msg)
+    if model.precision == "fp16":
+        msg = f"--precision fp16 is for public models; {model.model} runs in fp32 or bf16"
+        raise SettingError(msg)
 
 
 def seconds_of(text: str, option: str) -> float:

@@ -6,11 +6,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from longtake.config import AttentionMode
+from longtake.config import TransformerConfig
 from longtake.kernels import ops
 from longtake.model.embeddings import Rotary
 
 Heads = Float[Tensor, "b heads n k"]
+MASKED = -1e4
+"""Score of a text token that is not there; the published value."""
 
 
 class SelfAttention(nn.Module):
@@ -22,16 +24,17 @@ class SelfAttention(nn.Module):
     Source: SANA-Video (arXiv 2509.24695), section 3.2; `block` follows docs/article.md.
     """
 
-    def __init__(self, width: int, heads: int, mode: AttentionMode) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         """Make the projections; `block` adds one gate a head."""
         super().__init__()
-        self.heads, self.mode = heads, mode
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm_q = nn.Parameter(torch.ones(width))
-        self.norm_k = nn.Parameter(torch.ones(width))
+        width = config.width
+        self.heads, self.mode, self.eps = config.heads, config.attention, config.attention_eps
+        self.qkv = nn.Linear(width, 3 * width, bias=config.qkv_bias)
+        self.norm_q = _norm_weight(config, width)
+        self.norm_k = _norm_weight(config, width)
         self.out = nn.Linear(width, width)
-        if mode == "block":
-            self.gate = nn.Parameter(torch.zeros(heads))
+        if self.mode == "block":
+            self.gate = nn.Parameter(torch.zeros(self.heads))
 
     def forward(
         self, x: Float[Tensor, "b n d"], rotary: Rotary, segments: tuple[int, ...]
@@ -40,7 +43,7 @@ class SelfAttention(nn.Module):
         q, k, v = self._project(x)
         match self.mode:
             case "linear":
-                y = ops.linear_attention(q, k, v, rotary.cos, rotary.sin)
+                y = ops.linear_attention(q, k, v, rotary.cos, rotary.sin, self.eps)
             case "softmax":
                 y = ops.softmax_attention(q, k, v, rotary.cos, rotary.sin)
             case "block":
@@ -62,7 +65,7 @@ class SelfAttention(nn.Module):
         q, k, v = self._project(x)
         match self.mode:
             case "linear":
-                y, memory = ops.causal_linear_attention(q, k, v, *rotary, chunks, past)
+                y, memory = ops.causal_linear_attention(q, k, v, *rotary, chunks, past, self.eps)
             case "block":
                 gate = torch.sigmoid(self.gate)
                 y, memory = ops.causal_block_attention(q, k, v, *rotary, gate, chunks, past)
@@ -73,7 +76,7 @@ class SelfAttention(nn.Module):
 
     def _project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q, k = ops.rms_norm(q, self.norm_q, 1e-5), ops.rms_norm(k, self.norm_k, 1e-5)
+        q, k = _normed(q, self.norm_q, 1e-5), _normed(k, self.norm_k, 1e-5)
         q, k, v = (
             rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
         )
@@ -81,17 +84,22 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Video tokens look at the text, with softmax; padding is masked out."""
+    """Video tokens look at the text, with softmax; padding is masked out.
 
-    def __init__(self, width: int, heads: int) -> None:
+    A sample without any text token to see looks at all of them evenly, as the masked score is
+    low and not infinite.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
         """Make the projections; the text already has the model's width."""
         super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-        self.norm_q = nn.Parameter(torch.ones(width))
-        self.norm_k = nn.Parameter(torch.ones(width))
-        self.out = nn.Linear(width, width)
+        width, inner = config.width, config.cross_width or config.width
+        self.heads, self.eps = config.cross_heads or config.heads, config.cross_norm_eps
+        self.q = nn.Linear(width, inner)
+        self.kv = nn.Linear(width, 2 * inner)
+        self.norm_q = _norm_weight(config, inner)
+        self.norm_k = _norm_weight(config, inner)
+        self.out = nn.Linear(inner, width)
 
     def forward(
         self,
@@ -101,9 +109,20 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         """Read from the text tokens where mask is true."""
         k, v = self.kv(text).chunk(2, dim=-1)
-        q, k = ops.rms_norm(self.q(x), self.norm_q, 1e-6), ops.rms_norm(k, self.norm_k, 1e-6)
+        q, k = _normed(self.q(x), self.norm_q, self.eps), _normed(k, self.norm_k, self.eps)
         q, k, v = (
             rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
         )
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        scores = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, MASKED)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=scores[:, None, None, :])
         return self.out(rearrange(y, "b heads n k -> b n (heads k)"))
+
+
+def _norm_weight(config: TransformerConfig, channels: int) -> nn.Parameter | None:
+    return nn.Parameter(torch.ones(channels)) if config.qk_norm else None
+
+
+def _normed(
+    x: Float[Tensor, "b n c"], weight: Float[Tensor, " c"] | None, eps: float
+) -> Float[Tensor, "b n c"]:
+    return x if weight is None else ops.rms_norm(x, weight, eps)

@@ -8,6 +8,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+PASS_ELEMENTS = 2**27
+"""Most values expanded at once: it bounds memory, and convolutions are slow from 2^31 on."""
+
 
 class TemporalConv(nn.Module):
     """Dense convolution over time, kernel 3, zero padding, no bias, zero at the start.
@@ -71,9 +74,14 @@ class MixFeedForward(nn.Module):
 
         Returns the last latent frame before the temporal convolution as well: the next `past`.
         """
+        frames = max(PASS_ELEMENTS // (x[:, 0, :, 0].numel() * self.up.out_features), 1)
+        parts = [self._each_frame(part, height) for part in x.split(frames, dim=1)]
+        y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return y + self.temporal(y, chunks, past), y[:, -1]
+
+    def _each_frame(self, x: Float[Tensor, "b t s d"], height: int) -> Float[Tensor, "b t s d"]:
         u = F.silu(self.up(x))
         u = rearrange(u, "b t (h w) c -> (b t) c h w", h=height)
         u = rearrange(self.depthwise(u), "(b t) c h w -> b t (h w) c", b=len(x))
         a, b = u.chunk(2, dim=-1)
-        y = self.down(a * F.silu(b))
-        return y + self.temporal(y, chunks, past), y[:, -1]
+        return self.down(a * F.silu(b))

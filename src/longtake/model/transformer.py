@@ -1,5 +1,6 @@
 """Patchify, blocks, unpatchify: noisy latents, sigma and text to velocity."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -42,9 +43,13 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.table = nn.Parameter(torch.randn(6, width) / width**0.5)
-        self.self_attention = SelfAttention(width, config.heads, config.attention)
-        self.cross_attention = CrossAttention(width, config.heads)
-        self.feed_forward = MixFeedForward(width, round(width * config.ffn_ratio))
+        self.eps = config.norm_eps
+        self.self_attention = SelfAttention(config)
+        self.cross_attention = CrossAttention(config)
+        self.feed_forward = MixFeedForward(width, int(width * config.ffn_ratio))
+        affine = config.ffn_norm_affine
+        self.ffn_norm_weight = nn.Parameter(torch.ones(width)) if affine else None
+        self.ffn_norm_bias = nn.Parameter(torch.zeros(width)) if affine else None
 
     def forward(
         self,
@@ -70,14 +75,15 @@ class Block(nn.Module):
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
         tokens = tuple(frames * x.shape[2] for frames in sight)
         memory, frame = past or (None, None)
-        y = torch.addcmul(shift_a, _norm(x), 1 + scale_a).flatten(1, 2)
+        y = torch.addcmul(shift_a, _norm(x, self.eps), 1 + scale_a).flatten(1, 2)
         if causal:
             y, memory = self.self_attention.advance(y, rotary, tokens, memory)
         else:
             y = self.self_attention(y, rotary, tokens)
         x = torch.addcmul(x, gate_a, y.view_as(x))
         x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
-        y = torch.addcmul(shift_f, _norm(x), 1 + scale_f)
+        y = _norm(x, self.eps, self.ffn_norm_weight, self.ffn_norm_bias)
+        y = torch.addcmul(shift_f, y, 1 + scale_f)
         y, frame = self.feed_forward(y, height, sight if causal else (x.shape[1],), frame)
         after = None if memory is None else LayerState(memory, frame)
         return torch.addcmul(x, gate_f, y), after
@@ -94,14 +100,15 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.embed = nn.Linear(config.latent_channels, width)
-        self.noise_level = NoiseLevelEmbedding(width)
+        patch = math.prod(config.patch)
+        self.embed = nn.Linear(patch * config.latent_channels, width)
+        self.noise_level = NoiseLevelEmbedding(width, guidance=config.guidance_embedding)
         self.text_in = nn.Linear(config.text_width, width)
         self.text_out = nn.Linear(width, width)
         self.text_norm = nn.Parameter(torch.ones(width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head_table = nn.Parameter(torch.randn(2, width) / width**0.5)
-        self.head = nn.Linear(width, config.latent_channels)
+        self.head = nn.Linear(width, patch * (config.out_channels or config.latent_channels))
         self.apply(_initialise)
         for layer in (self.noise_level.hidden, self.noise_level.out, self.noise_level.modulation):
             nn.init.normal_(layer.weight, std=0.02)
@@ -113,23 +120,25 @@ class Transformer(nn.Module):
         sigma: Float[Tensor, "b t"],
         text: Float[Tensor, "b m e"],
         mask: Bool[Tensor, "b m"],
-    ) -> Float[Tensor, "b c t h w"]:
+        guidance: Float[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b out t h w"]:
         """Velocity (noise - clean) of noisy latents, each latent frame at its own sigma.
 
         Args:
-            latents: Noisy latents.
-            sigma: Noise level of each latent frame, in [0, 1].
+            latents: Noisy latents; patches divide their sides.
+            sigma: Noise level of each latent frame, in [0, 1]; patched frames share the first's.
             text: Embeddings from the text encoder.
             mask: True where a text token is real.
+            guidance: Guidance scale of each sample, for a model with guidance embedding.
         """
-        t, h, w = latents.shape[2:]
+        t, h, w = self._grid(latents)
         x, text = self._tokens(latents), self._read(text)
-        embedding, modulation = self.noise_level(sigma)
+        embedding, modulation = self.noise_level(sigma[:, :: self.config.patch[0]], guidance)
         segments = segments_of(t, self.config.segment, 1)
-        layout = Layout(self._rotary(latents, 0), h, segments, causal=False)
+        layout = Layout(self._rotary((t, h, w), 0), h, segments, causal=False)
         for block in self.blocks:
             x, _ = block(x, modulation, text, mask, layout)
-        return rearrange(self._velocity(x, embedding), "b t (h w) c -> b c t h w", h=h, w=w)
+        return self._latents(self._velocity(x, embedding), (t, h, w))
 
     def advance(
         self,
@@ -156,39 +165,57 @@ class Transformer(nn.Module):
 
         Source: SANA-Video (arXiv 2509.24695), section 3.3.
         """
-        h, w = latents.shape[3:]
+        assert self.config.patch[0] == 1, "a state is cut between latent frames"
+        grid = self._grid(latents)
         x, text = self._tokens(latents), self._read(text)
         embedding, modulation = self.noise_level(sigma)
         start = past.latent_frames if past else 0
-        layout = Layout(self._rotary(latents, start), h, chunks, causal=True)
+        layout = Layout(self._rotary(grid, start), grid[1], chunks, causal=True)
         layers: list[LayerState] = []
         for index, block in enumerate(self.blocks):
             before = past.layers[index] if past else None
             x, after = block(x, modulation, text, mask, layout, before)
             layers.append(after)
-        velocity = rearrange(self._velocity(x, embedding), "b t (h w) c -> b c t h w", h=h, w=w)
+        velocity = self._latents(self._velocity(x, embedding), grid)
         return velocity, State(tuple(layers), start + latents.shape[2])
 
-    def _tokens(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t s d"]:
-        tokens = rearrange(latents, "b c t h w -> b t (h w) c")
+    def _grid(self, latents: Float[Tensor, "b c t h w"]) -> tuple[int, int, int]:
+        """Tokens along time, height and width."""
+        sides, patch = tuple(latents.shape[2:]), self.config.patch
+        assert not any(a % b for a, b in zip(sides, patch, strict=True)), f"{sides} into {patch}"
+        t, h, w = (a // b for a, b in zip(sides, patch, strict=True))
+        return t, h, w
+
+    def _tokens(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b grid_t s d"]:
+        p, q, r = self.config.patch
+        tokens = rearrange(latents, "b c (t p) (h q) (w r) -> b t (h w) (c p q r)", p=p, q=q, r=r)
         return self.embed(tokens.to(self.embed.weight.dtype))
+
+    def _latents(
+        self, tokens: Float[Tensor, "b t s c"], grid: tuple[int, int, int]
+    ) -> Float[Tensor, "b out frames height width"]:
+        p, q, r = self.config.patch
+        return rearrange(
+            tokens,
+            "b t (h w) (p q r c) -> b c (t p) (h q) (w r)",
+            h=grid[1], w=grid[2], p=p, q=q, r=r,
+        )  # fmt: skip
 
     def _read(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b m d"]:
         inner = self.text_in(text.to(self.embed.weight.dtype))
         text = self.text_out(F.gelu(inner, approximate="tanh"))
         return ops.rms_norm(text, self.text_norm, 1e-5)
 
-    def _rotary(self, latents: Float[Tensor, "b c t h w"], start: int) -> Rotary:
-        t, h, w = latents.shape[2:]
+    def _rotary(self, grid: tuple[int, int, int], start: int) -> Rotary:
         size = self.config.width // self.config.heads
-        return rotary_3d((t, h, w), size, self.config.rope_theta, latents.device, start=start)
+        return rotary_3d(grid, size, self.config.rope_theta, self.head_table.device, start=start)
 
     def _velocity(
         self, x: Float[Tensor, "b t s d"], embedding: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b t s c"]:
         table = (self.head_table + embedding[:, :, None]).to(x.dtype)[:, :, :, None]
         shift, scale = table.unbind(2)
-        return self.head(torch.addcmul(shift, _norm(x), 1 + scale))
+        return self.head(torch.addcmul(shift, _norm(x, 1e-6), 1 + scale))
 
 
 def segments_of(latent_frames: int, segment: int, tokens_per_frame: int) -> tuple[int, ...]:
@@ -198,8 +225,13 @@ def segments_of(latent_frames: int, segment: int, tokens_per_frame: int) -> tupl
     return tuple((b - a) * tokens_per_frame for a, b in zip(starts, ends, strict=True))
 
 
-def _norm(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6).to(x.dtype)
+def _norm(
+    x: Float[Tensor, "*batch d"],
+    eps: float,
+    weight: Float[Tensor, " d"] | None = None,
+    bias: Float[Tensor, " d"] | None = None,
+) -> Float[Tensor, "*batch d"]:
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps).to(x.dtype)
 
 
 def _initialise(module: nn.Module) -> None:

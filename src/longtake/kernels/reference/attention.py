@@ -47,6 +47,7 @@ def linear_attention(
     value: Float[Tensor, "b heads n k"],
     cos: Float[Tensor, "n half_k"],
     sin: Float[Tensor, "n half_k"],
+    eps: float = EPS,
 ) -> Float[Tensor, "b heads n k"]:
     """Attend to all tokens through a sum that does not grow with their number.
 
@@ -60,12 +61,13 @@ def linear_attention(
         value: Values.
         cos: Cosine of each position's angles.
         sin: Sine of each position's angles.
+        eps: Floor of the normaliser.
 
     Source: SANA-Video (arXiv 2509.24695), section 3.2.
     """
     q = _wide(F.relu(query))
     memory = _remember(key, value, cos, sin)
-    return _read(q, rotate(q, cos, sin), memory).to(value.dtype)
+    return _read(q, rotate(q, cos, sin), memory, eps).to(value.dtype)
 
 
 def causal_linear_attention(
@@ -76,6 +78,7 @@ def causal_linear_attention(
     sin: Float[Tensor, "n half_k"],
     chunks: Sequence[int],
     past: Memory | None = None,
+    eps: float = EPS,
 ) -> tuple[Float[Tensor, "b heads n k"], Memory]:
     """Attend to all tokens of the own chunk and of those before it.
 
@@ -90,6 +93,7 @@ def causal_linear_attention(
         sin: Sine of each position's angles.
         chunks: Tokens of each chunk, in order; they sum to n.
         past: What the chunks before these left; None at the start of a take.
+        eps: Floor of the normaliser.
 
     Returns:
         The output, and the memory after the last chunk.
@@ -101,7 +105,7 @@ def causal_linear_attention(
         own = _remember(key[:, :, s], value[:, :, s], cos[s], sin[s])
         memory = own if memory is None else memory + own
         q = _wide(F.relu(query[:, :, s]))
-        outputs.append(_read(q, rotate(q, cos[s], sin[s]), memory))
+        outputs.append(_read(q, rotate(q, cos[s], sin[s]), memory, eps))
     assert memory is not None, "no chunks"
     return torch.cat(outputs, dim=2).to(value.dtype), memory
 
@@ -233,9 +237,10 @@ def _read(
     q: Float[Tensor, "b heads n k"],
     q_turned: Float[Tensor, "b heads n k"],
     memory: Memory,
+    eps: float = EPS,
 ) -> Float[Tensor, "b heads n v"]:
     """What the queries find in a memory: numerator over the never negative denominator."""
-    return (q_turned @ memory.sums) / (q @ memory.total.mT + EPS)
+    return (q_turned @ memory.sums) / (q @ memory.total.mT + eps)
 
 
 def _slices(lengths: Sequence[int]) -> Iterator[slice]:

@@ -1,0 +1,64 @@
+"""LongSANA: chunk after chunk on a state of constant size, four steps each."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from longtake.flow import clean_from, interpolate
+from longtake.model import State, Transformer
+
+LEVELS = (1.0, 0.96, 0.889, 0.727)
+"""Noise levels of the four steps, as published; even ones shifted by 8."""
+CHUNK = 10
+"""Latent frames of a chunk."""
+
+Latents = Float[Tensor, "1 c t h w"]
+Draw = Callable[[range, int], Latents]
+"""Noise of some latent frames for a step of the sampler."""
+
+
+def chunks_of(latent_frames: int) -> tuple[int, ...]:
+    """Latent frames of each chunk; the first takes what tens leave over."""
+    count = max(latent_frames // CHUNK, 1)
+    return (latent_frames - CHUNK * (count - 1), *(CHUNK,) * (count - 1))
+
+
+def roll(
+    transformer: Transformer,
+    text: Float[Tensor, "1 m e"],
+    mask: Bool[Tensor, "1 m"],
+    draw: Draw,
+    latent_frames: int,
+) -> Iterator[Latents]:
+    """Yield the clean latents of each chunk.
+
+    Each step predicts the clean latents, which are mixed with fresh noise for the next; then one
+    more pass over them, at sigma 0, commits them to the state.
+
+    Args:
+        transformer: With the weights of LongSANA.
+        text: Embedding of the prompt.
+        mask: True where a text token is real.
+        draw: Noise by absolute latent frame and step.
+        latent_frames: Of the whole film.
+
+    Source: SANA-Video (arXiv 2509.24695), section 3.3; levels as published with the weights.
+    """
+    state: State | None = None
+    start = 0
+    for frames in chunks_of(latent_frames):
+        place = range(start, start + frames)
+        x = draw(place, 0)
+        clean = x
+        for step, level in enumerate(LEVELS):
+            sigma = torch.full((1, frames), level, dtype=torch.float64, device=x.device)
+            if step > 0:
+                x = interpolate(clean, draw(place, step), sigma.to(x.dtype))
+            velocity, _ = transformer.advance(x, sigma, text, mask, (frames,), state)
+            clean = clean_from(x, velocity.to(x.dtype), level)
+        zero = torch.zeros(1, frames, dtype=torch.float64, device=x.device)
+        _, state = transformer.advance(clean, zero, text, mask, (frames,), state)
+        start += frames
+        yield clean

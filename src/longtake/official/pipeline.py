@@ -1,0 +1,323 @@
+"""A public model's path: prompt and first frame to latents, latents to frames, part by part."""
+
+import gc
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from longtake import flow
+from longtake.config import MAX_PROMPT
+from longtake.errors import PromptError, SettingError
+from longtake.guidance import classifier_free
+from longtake.model import Transformer
+from longtake.model.offload import keep_on_host
+from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
+from longtake.official.folder import PublicModel
+from longtake.official.longsana import chunks_of, roll
+from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
+from longtake.official.settings import OfficialConfig
+from longtake.official.transformer import load_transformer
+from longtake.pipeline import Event, Frames, Notice, Progress, to_bytes
+from longtake.samplers import sampler_of
+from longtake.text.gemma import (
+    PublicEncoder,
+    PublicTokenizer,
+    encode,
+    with_motion,
+    words_cut,
+)
+from longtake.vae.public import PublicAutoencoder
+from longtake.vae.tiling import Tiling
+
+Offload = Literal["none", "text", "block"]
+"""`none`: all stays on the device. `text`: text encoder, denoiser and VAE take turns there.
+`block`: so do the denoiser's layers among themselves."""
+Latents = Float[Tensor, "1 c t h w"]
+First = Float[Tensor, "1 c 1 h w"]
+Condition = tuple[Embedding, ...]
+HOST = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Where and how a public model computes."""
+
+    device: torch.device
+    """Where."""
+    dtype: torch.dtype
+    """Arithmetic of text encoder and denoiser."""
+    offload: Offload = "text"
+    """What leaves the device when it is not at work."""
+    cache: Path | None = None
+    """Folder of prompt embeddings; None keeps none."""
+
+
+class OfficialPipeline:
+    """A public model: prompts, and first frames if wanted, to films."""
+
+    def __init__(self, model: PublicModel, running: Running) -> None:
+        """Take a checked folder; parts are loaded when they are first needed."""
+        self.model, self.running = model, running
+        self.cache = EmbeddingCache(running.cache)
+        self._transformer: Transformer | None = None
+        self._autoencoder: PublicAutoencoder | None = None
+        self._reader: tuple[PublicTokenizer, PublicEncoder] | None = None
+
+    @torch.no_grad()
+    def stream(
+        self,
+        prompt: str,
+        settings: OfficialConfig,
+        *,
+        image: UInt8[Tensor, "height width 3"] | None = None,
+        noise: Latents | None = None,
+    ) -> Iterator[Event]:
+        """Make a film and yield progress and notices, then frames in order.
+
+        Args:
+            prompt: What to show.
+            settings: Everything else that decides the pixels.
+            image: The first frame, of the film's size; None for text alone.
+            noise: What to start from, in place of the seed's.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a size the model cannot make.
+        """
+        self.check(prompt, settings)
+        if self.model.causal and image is not None:
+            msg = "this model has no first picture; it goes on from its own chunks"
+            raise SettingError(msg)
+        yield Progress("text", 0, 1)
+        condition, notices = self.condition(prompt, settings)
+        yield from (Notice(text) for text in notices)
+        yield Progress("text", 1, 1)
+        first = None if image is None else self.first_frame(image)
+        latents = self.noise(settings) if noise is None else noise
+        if self.model.causal:
+            chunks = chunks_of(latents.shape[2])
+            parts: list[Latents] = []
+            for part in self.roll(settings, condition):
+                parts.append(part)
+                yield Progress("denoise", len(parts), len(chunks))
+            latents = torch.cat(parts, dim=2)
+        else:
+            for step, x in enumerate(self.denoise(latents, condition, settings, first), start=1):
+                latents = x
+                yield Progress("denoise", step, settings.steps)
+        left = settings.frames
+        yield Progress("decode", 0, left)
+        for part in self.decode(latents):
+            pixels = to_bytes(part[0, :left]).cpu()
+            left -= len(pixels)
+            yield Frames(pixels)
+            yield Progress("decode", settings.frames - left, settings.frames)
+
+    def check(self, prompt: str, settings: OfficialConfig) -> None:
+        """Refuse what this model cannot make, before any work.
+
+        Raises:
+            PromptError: an empty or oversized prompt.
+            SettingError: a size the model cannot make.
+        """
+        if not prompt.strip():
+            msg = 'the prompt is empty; say what to show, e.g. "a red ball bounces"'
+            raise PromptError(msg)
+        for text in (prompt, settings.negative):
+            if len(text) > MAX_PROMPT:
+                msg = f"the prompt has {len(text):,} characters; the most is {MAX_PROMPT:,}"
+                raise PromptError(msg)
+        if self.model.causal and settings.guidance != 1.0:
+            msg = f"guidance must be 1 with LongSANA, which is distilled, got {settings.guidance}"
+            raise SettingError(msg)
+        rows, columns = self.model.cell
+        for name, value, cell in (
+            ("width", settings.width, columns), ("height", settings.height, rows)
+        ):  # fmt: skip
+            if value % cell:
+                near = max(round(value / cell), 2) * cell
+                msg = f"{name} must be a multiple of {cell} with this model, got {value}"
+                raise SettingError(f"{msg}; the nearest is {near}")  # noqa: EM102
+
+    def condition(self, prompt: str, settings: OfficialConfig) -> tuple[Condition, list[str]]:
+        """Embeddings of the prompt and, for guidance, of the negative one; and notices."""
+        wanted = [(with_motion(prompt, settings.motion_score), settings.instruction)]
+        if settings.guidance > 1.0:
+            wanted.append((settings.negative, "none"))
+        texts = [(text, instruction_text(wording)) for text, wording in wanted]
+        running, folder = self.running, self.model.folder
+        keys = [embedding_key(folder, *text, running.dtype) for text in texts]
+        kept = [self.cache.get(key) for key in keys]
+        found = [embedding for embedding in kept if embedding]
+        notices: list[str] = []
+        if len(found) < len(texts):
+            tokenizer, encoder = self._reader or load_text_encoder(
+                folder, running.dtype, running.device
+            )
+            found = [encode(tokenizer, encoder, *text, running.device) for text in texts]
+            if cut := words_cut(tokenizer, *texts[0]):
+                notices.append(f"the prompt is too long; its last {cut} tokens were left out")
+            for key, embedding in zip(keys, found, strict=True):
+                self.cache.put(key, embedding)
+            if running.offload == "none":
+                self._reader = (tokenizer, encoder)
+            del encoder
+            self._free()
+        device = running.device
+        return tuple((text.to(device), mask.to(device)) for text, mask in found), notices
+
+    def noise(self, settings: OfficialConfig) -> Latents:
+        """Where a film starts: noise of each latent frame from its own counter."""
+        return self._draw(settings, range(self.model.latent_frames(settings.frames)), 0)
+
+    def roll(self, settings: OfficialConfig, condition: Condition) -> Iterator[Latents]:
+        """Yield the latents of each chunk, for LongSANA."""
+        device = self.running.device
+
+        def draw(place: range, step: int) -> Latents:
+            return self._draw(settings, place, step).to(device)
+
+        count = self.model.latent_frames(settings.frames)
+        yield from roll(self._denoiser(), *condition[0], draw, count)
+
+    def velocity(
+        self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
+    ) -> Latents:
+        """What the denoiser predicts, each latent frame at its own sigma."""
+        return self._denoiser()(noisy, sigma, *embedding)[:, : noisy.shape[1]].float()
+
+    def first_frame(self, image: UInt8[Tensor, "height width 3"]) -> First:
+        """Latents of the first frame."""
+        return self.latents_of(image[None])
+
+    def latents_of(self, clip: UInt8[Tensor, "frames height width 3"]) -> Latents:
+        """Latents of frames from the start of a film; whole latent frames of them."""
+        frame = clip[None].float() / 127.5 - 1
+        with self._vae_here("encode") as autoencoder:
+            return autoencoder.encode(
+                frame, vae_dtype(self.model, self.running.dtype), self.running.device
+            ).float()
+
+    def denoise(
+        self,
+        noise: Latents,
+        condition: Condition,
+        settings: OfficialConfig,
+        first: First | None = None,
+    ) -> Iterator[Latents]:
+        """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
+        device = self.running.device
+        velocity = _Velocity(self._denoiser(), condition, settings, first)
+        x = noise.to(device, torch.float32)
+        # Only the frames to come go through the solver.
+        x = x if first is None else x[:, :, 1:]
+        sigmas = sigmas_of(settings)
+        for after in sampler_of(settings.sampler)(velocity, x, sigmas):
+            yield after if first is None else torch.cat([first, after], dim=2)
+
+    def decode(self, latents: Latents) -> Iterator[Float[Tensor, "1 frames height width 3"]]:
+        """Frames in [-1, 1], the last latent frame's all there."""
+        with self._vae_here("decode") as autoencoder:
+            yield from autoencoder.decode_stream(
+                latents, vae_dtype(self.model, self.running.dtype), self.running.device
+            )
+
+    def _draw(self, settings: OfficialConfig, latent_frames: range, step: int) -> Latents:
+        stride = self.model.vae.spatial_stride
+        shape = (self.model.vae.channels, settings.height // stride, settings.width // stride)
+        return flow.frame_noise(settings.seed, latent_frames, shape, step=step)[None]
+
+    def _denoiser(self) -> Transformer:
+        if self._transformer is None:
+            running, folder = self.running, self.model.folder / "transformer"
+            on_host = running.offload == "block"
+            place = HOST if on_host else running.device
+            self._transformer = load_transformer(folder, running.dtype, place)
+            if on_host:
+                keep_on_host(self._transformer, running.device)
+        elif self.running.offload == "text":
+            self._transformer.to(self.running.device)
+        return self._transformer
+
+    @contextmanager
+    def _vae_here(self, work: Literal["encode", "decode"]) -> Iterator[PublicAutoencoder]:
+        """The half of the VAE that is at work, on the device."""
+        tiling = None if self.running.offload == "none" else Tiling()
+        if self._autoencoder is None:
+            self._autoencoder = load_autoencoder(
+                self.model, vae_dtype(self.model, self.running.dtype), HOST, tiling
+            )
+        halves = [
+            part
+            for name, part in self._autoencoder.vae.named_children()
+            if (name in {"encoder", "quant_conv"}) == (work == "encode")
+        ]
+        if self.running.offload == "text" and self._transformer is not None:
+            self._transformer.to(HOST)
+            self._free()
+        for half in halves:
+            half.to(self.running.device)
+        yield self._autoencoder
+        if self.running.offload != "none":
+            for half in halves:
+                half.to(HOST)
+            self._free()
+
+    def _free(self) -> None:
+        gc.collect()
+        if self.running.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def vae_dtype(model: PublicModel, dtype: torch.dtype) -> torch.dtype:
+    """The Wan VAE was published for float32; the other runs in bf16 as well."""
+    low = model.vae.name != "AutoencoderKLWan" and dtype != torch.float32
+    return torch.bfloat16 if low else torch.float32
+
+
+def sigmas_of(settings: OfficialConfig) -> Float[Tensor, " steps_plus_1"]:
+    """The falling sigmas published for each solver."""
+    if settings.sampler == "euler":
+        return flow.published_euler_schedule(settings.steps, settings.flow_shift)
+    return flow.published_schedule(settings.steps, settings.flow_shift)
+
+
+@dataclass(frozen=True, slots=True)
+class _Velocity:
+    """The denoiser as a solver sees it: latents to come and sigma to one velocity."""
+
+    transformer: Transformer
+    condition: Condition
+    settings: OfficialConfig
+    first: First | None
+
+    def __call__(self, x: Latents, sigma: float) -> Latents:
+        # The published solver feeds whole timesteps, rounded down; Euler does not.
+        level = math.floor(1000 * sigma) / 1000 if self.settings.sampler == "dpm" else sigma
+        levels = torch.full((1, x.shape[2]), level, dtype=torch.float64, device=x.device)
+        if self.first is not None:
+            levels = torch.cat([torch.zeros_like(levels[:, :1]), levels], dim=1)
+            x = torch.cat([self.first, x], dim=2)
+        parts = [self._one(x, levels, *embedding) for embedding in self.condition]
+        if self.first is not None:
+            parts = [part[:, :, 1:] for part in parts]
+        if len(parts) == 1:
+            return parts[0]
+        return classifier_free(parts[0], parts[1], self.settings.guidance)
+
+    def _one(
+        self,
+        x: Latents,
+        levels: Float[Tensor, "1 t"],
+        text: Float[Tensor, "1 m e"],
+        mask: Bool[Tensor, "1 m"],
+    ) -> Latents:
+        # One after the other, not as a batch: the same values in half the memory.
+        return self.transformer(x, levels, text, mask)[:, : x.shape[1]].float()

@@ -1,0 +1,210 @@
+"""What a film will take on this machine, and the way of offloading that fits."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from longtake.checkpoints import read_json
+from longtake.checkpoints.header import read_header
+from longtake.errors import CannotHere
+from longtake.official.folder import PublicModel
+from longtake.official.parts import autoencoder_of, empty_vae, quiet
+from longtake.official.pipeline import Offload, vae_dtype
+from longtake.official.settings import OfficialConfig
+from longtake.official.source import weight_files
+from longtake.planner import META, forward_peak, forward_seconds, live_peak, weight_bytes
+from longtake.text.gemma import MAX_TOKENS
+from longtake.vae.tiling import Tiling
+
+TEXT_TOKENS = 700
+"""Of instruction and prompt together, about."""
+DECODE_FORWARDS = {"AutoencoderKLWan": 6.2, "AutoencoderKLLTX2Video": 2.5}
+"""Time of a decode in forwards of the denoiser at the same size, as measured on an H200."""
+HOST_WORK = 2 * 2**30
+"""Bytes of the libraries and of buffers on the host."""
+BYTES_PER_PIXEL = 0.02
+"""Of an mp4, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """Most memory of the device, stage by stage, in bytes."""
+
+    text: int
+    denoise: int
+    decode: int
+
+    @property
+    def most(self) -> int:
+        """The largest."""
+        return max(self.text, self.denoise, self.decode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a film will take."""
+
+    offload: Offload
+    """The first way that fits."""
+    device_bytes: int
+    """Most memory of the device."""
+    host_bytes: int
+    """Most memory of the host."""
+    disk_bytes: int
+    """Of the finished film, about."""
+    seconds: float | None
+    """Of making it, loading not counted; None if nothing was run to tell."""
+    peaks: dict[str, Peaks]
+    """Memory of the device for each way of offloading."""
+
+
+def predict(
+    model: PublicModel,
+    settings: OfficialConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    offload: Offload | None = None,
+    memory_bytes: int,
+    calibrate: bool = True,
+) -> Plan:
+    """What a film will take, with the way of offloading asked for or the first that fits.
+
+    Args:
+        model: The model.
+        settings: The film.
+        dtype: Arithmetic.
+        device: Where it runs.
+        offload: A way; None picks.
+        memory_bytes: What the device has free.
+        calibrate: Run one layer for a moment to tell the time.
+
+    Raises:
+        CannotHere: it does not fit, with the nearest size that does.
+    """
+    ways = (offload,) if offload else get_args(Offload)
+    peaks = peaks_of(model, settings, dtype, *get_args(Offload))
+    chosen = next((way for way in ways if peaks[way].most <= memory_bytes), None)
+    if chosen is None:
+        raise CannotHere(_nearest(model, settings, dtype, ways[-1], memory_bytes))
+    grid = _grid(model, settings)
+    seconds = None
+    if calibrate:
+        one = forward_seconds(model.transformer, grid, MAX_TOKENS, dtype, device)
+        forwards = settings.steps * (2 if settings.guidance > 1 else 1)
+        seconds = one * (forwards + DECODE_FORWARDS[model.vae.name])
+    whole, _ = weight_bytes(model.transformer, dtype)
+    return Plan(
+        offload=chosen,
+        device_bytes=peaks[chosen].most,
+        host_bytes=max(text_bytes(model, dtype), whole) + HOST_WORK,
+        disk_bytes=round(settings.frames * settings.width * settings.height * BYTES_PER_PIXEL),
+        seconds=seconds,
+        peaks={str(way): each for way, each in peaks.items()},
+    )
+
+
+def peaks_of(
+    model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *ways: Offload
+) -> dict[Offload, Peaks]:
+    """Memory of the device in each stage, for each way of offloading."""
+    whole, layer = weight_bytes(model.transformer, dtype)
+    rest = whole - model.transformer.depth * layer
+    forward = forward_peak(model.transformer, _grid(model, settings), MAX_TOKENS, dtype)
+    text = text_bytes(model, dtype)
+    reading = text + _text_work(model, dtype)
+    peaks: dict[Offload, Peaks] = {}
+    for way in ways:
+        decode = decode_bytes(model, settings, dtype, tiled=way != "none")
+        match way:
+            case "none":
+                stays, runs = text + whole, text + whole
+            case "text":
+                stays, runs = 0, whole
+            case "block":
+                stays, runs = rest, rest + 2 * layer
+            case _:
+                msg = f"unknown way of offloading {way}"
+                raise AssertionError(msg)
+        peaks[way] = Peaks(text=reading, denoise=runs + forward, decode=stays + decode)
+    return peaks
+
+
+def text_bytes(model: PublicModel, dtype: torch.dtype) -> int:
+    """Bytes of the text encoder's weights."""
+    files = [f for f in weight_files(model.folder) if f.parent.name == "text_encoder"]
+    return _values_in(files) * dtype.itemsize
+
+
+def _text_work(model: PublicModel, dtype: torch.dtype) -> int:
+    """Bytes the text encoder needs beside its weights: a layer's values and its scores, twice."""
+    config = read_json(model.folder / "text_encoder" / "config.json")
+    width, inner, heads = (
+        int(config.get(key) or 0)
+        for key in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
+    values = TEXT_TOKENS * (8 * width + 3 * inner) * dtype.itemsize
+    return values + 2 * heads * TEXT_TOKENS**2 * 4
+
+
+def decode_bytes(
+    model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *, tiled: bool
+) -> int:
+    """Bytes of the decoder's weights and of its work."""
+    vae = empty_vae(model)
+    low = vae_dtype(model, dtype)
+    weights = sum(
+        weight.numel() for name, part in vae.named_children() for weight in part.parameters()
+        if name not in {"encoder", "quant_conv"}
+    ) * low.itemsize  # fmt: skip
+    with quiet():
+        autoencoder = autoencoder_of(model, vae.to(low), Tiling() if tiled else None)
+    channels, stride = model.vae.channels, model.vae.spatial_stride
+    frames = model.latent_frames(settings.frames)
+    # A cached decoder needs no more from its third latent frame on.
+    frames = min(frames, 4) if model.vae.name == "AutoencoderKLWan" else frames
+    sides = (settings.height // stride, settings.width // stride)
+    latents = torch.empty(1, channels, frames, *sides, device=META)
+    with live_peak() as peak:
+        for _ in autoencoder.decode_stream(latents, low, META):
+            pass
+    return weights + peak.bytes
+
+
+def _grid(model: PublicModel, settings: OfficialConfig) -> tuple[int, int, int]:
+    stride = model.vae.spatial_stride
+    frames = model.latent_frames(settings.frames)
+    return frames, settings.height // stride, settings.width // stride
+
+
+def _nearest(
+    model: PublicModel,
+    settings: OfficialConfig,
+    dtype: torch.dtype,
+    offload: Offload,
+    memory_bytes: int,
+) -> str:
+    """What to say when a film does not fit: the largest of its shape that does."""
+    needed = peaks_of(model, settings, dtype, offload)[offload].most
+    told = (
+        f"{settings.width}x{settings.height}x{settings.frames} needs "
+        f"{needed / 2**30:.1f} GiB with --offload {offload}; {memory_bytes / 2**30:.1f} are free"
+    )
+    rows, columns = model.cell
+    for eighths in range(7, 0, -1):
+        scale = math.sqrt(eighths / 8)
+        width = max(round(settings.width * scale / columns), 2) * columns
+        height = max(round(settings.height * scale / rows), 2) * rows
+        smaller = OfficialConfig(width=width, height=height, frames=settings.frames)
+        if peaks_of(model, smaller, dtype, offload)[offload].most <= memory_bytes:
+            return f"{told}; --size {width}x{height} would fit"
+    return f"{told}; not even an eighth of its size would fit"
+
+
+def _values_in(files: list[Path]) -> int:
+    return sum(
+        math.prod(entry.shape) for file in files for entry in read_header(file).tensors.values()
+    )

@@ -1,0 +1,108 @@
+"""Streaming around public VAEs, handed in ready: their layers are not rewritten here."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtake.vae.tiling import Tiling, decode_tiled
+
+Frames = Float[Tensor, "b frames height width 3"]
+Latents = Float[Tensor, "b c t h w"]
+
+
+@runtime_checkable
+class PublicVae(Protocol):
+    """What is used of a VAE of `diffusers`."""
+
+    def encode(self, x: Tensor) -> Any:  # noqa: ANN401 - its answer is a class of the library
+        """Pixels to a distribution of latents."""
+        ...
+
+    def decode(self, z: Tensor) -> Any:  # noqa: ANN401
+        """Latents to pixels."""
+        ...
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """Its parts."""
+        ...
+
+
+class PublicAutoencoder:
+    """Latents of unit variance to frames and back, through a public VAE.
+
+    decode: z * std + mean per channel, then the VAE. encode: its posterior's mode, reversed.
+    """
+
+    def __init__(
+        self,
+        vae: PublicVae,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float] | Tensor,
+        strides: tuple[int, int],
+        *,
+        tiling: Tiling | None = None,
+    ) -> None:
+        """Wrap a ready VAE.
+
+        Args:
+            vae: In its place and type.
+            mean: Of each latent channel.
+            std: Of each latent channel.
+            strides: Frames of a latent frame, pixels of a latent cell.
+            tiling: How to cut what a VAE without a cache decodes; None decodes it whole.
+        """
+        self.vae, self.tiling = vae, tiling
+        self.temporal_stride, self.spatial_stride = strides
+        self.mean, self.std = (
+            torch.as_tensor(values).float()[:, None, None, None] for values in (mean, std)
+        )
+
+    @torch.no_grad()
+    def encode(self, frames: Frames, dtype: torch.dtype, device: torch.device) -> Latents:
+        """Latents of frames in [-1, 1]."""
+        pixels = rearrange(frames, "b t h w c -> b c t h w").to(device, dtype)
+        mode = self.vae.encode(pixels).latent_dist.mode()
+        mean, std = self.mean.to(mode), self.std.to(mode)
+        return (mode - mean) / std
+
+    @torch.no_grad()
+    def decode_stream(
+        self, latents: Latents, dtype: torch.dtype, device: torch.device
+    ) -> Iterator[Frames]:
+        """Frames in [-1, 1], a few at a time and in order."""
+        z = latents.to(device, dtype)
+        z = z * self.std.to(z) + self.mean.to(z)
+        for pixels in self._parts(z):
+            yield rearrange(pixels.clamp(-1, 1), "b c t h w -> b t h w c").float()
+
+    def _parts(self, z: Latents) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
+        strides = (self.temporal_stride, self.spatial_stride)
+        if self.tiling is None:
+            yield self.vae.decode(z).sample
+            return
+        yield from decode_tiled(lambda part: self.vae.decode(part).sample, z, strides, self.tiling)
+
+
+class StreamingWan(PublicAutoencoder):
+    """The Wan VAE, latent frame by latent frame on its own caches: the same as at once.
+
+    It reaches for private names of `diffusers`, which is pinned for it; a test compares.
+    """
+
+    vae: Any
+
+    def _parts(self, z: Latents) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
+        vae = self.vae
+        vae.clear_cache()
+        z = vae.post_quant_conv(z)
+        for frame in range(z.shape[2]):
+            place = [0]
+            part = z[:, :, frame : frame + 1]
+            yield vae.decoder(
+                part, feat_cache=vae._feat_map, feat_idx=place, first_chunk=frame == 0
+            )
+        vae.clear_cache()

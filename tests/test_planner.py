@@ -1,0 +1,57 @@
+"""Bytes counted without data are those that real tensors take."""
+
+import pytest
+import torch
+
+from longtake.checkpoints.public_config import read_transformer_config
+from longtake.config import TransformerConfig
+from longtake.model import Transformer
+from longtake.planner import forward_peak, forward_seconds, live_peak, weight_bytes
+
+SMALL = TransformerConfig(latent_channels=4, width=24, depth=3, heads=2, patch=(1, 2, 2))
+PUBLISHED = {"_class_name": "SanaVideoTransformer3DModel", "mlp_ratio": 3.0}
+
+
+def test_what_is_held_counts_and_what_is_dropped_does_not():
+    with live_peak() as peak:
+        a = torch.zeros(1000)
+        b = a + 1
+        del a
+        c = b + 1
+        del b
+        _ = c.view(10, 100).mT
+    assert peak.bytes == 8000
+
+
+def test_what_was_there_before_does_not_count():
+    a = torch.zeros(1000)
+    with live_peak() as peak:
+        _ = a.view(10, 100) + 1
+    assert peak.bytes == 4000
+
+
+def test_a_forward_without_data_takes_what_a_real_one_does():
+    model = Transformer(SMALL).requires_grad_(False)
+    latents, text = torch.randn(1, 4, 3, 4, 6), torch.randn(1, 7, SMALL.text_width)
+    sigma, mask = torch.rand(1, 3).double(), torch.ones(1, 7, dtype=torch.bool)
+    with torch.no_grad(), live_peak() as real:
+        model(latents, sigma, text, mask)
+    assert forward_peak(SMALL, (3, 4, 6), 7, torch.float32) == pytest.approx(real.bytes, rel=0.02)
+
+
+def test_the_published_models_take_3_8_gib_and_2_more_at_480p():
+    config = read_transformer_config(PUBLISHED, "config.json")
+    whole, layer = weight_bytes(config, torch.bfloat16)
+    assert whole == 2 * 2_056_862_144
+    assert layer == 2 * 100_533_440
+    peak = forward_peak(config, (21, 60, 104), 300, torch.bfloat16)
+    assert 1.5 * 2**30 < peak < 2.5 * 2**30
+    longer = forward_peak(config, (41, 60, 104), 300, torch.bfloat16)
+    assert longer == pytest.approx(peak * 41 / 21, rel=0.1)
+
+
+def test_the_time_of_a_forward_grows_with_its_frames():
+    short, long = (
+        forward_seconds(SMALL, (t, 16, 16), 7, torch.float32, torch.device("cpu")) for t in (2, 8)
+    )
+    assert 0 < short < long
