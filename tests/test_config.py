@@ -1,11 +1,14 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
 from longtake import config
 from longtake.config import (
     AutoencoderConfig,
+    CausalConfig,
+    Cue,
     ModelConfig,
     SampleConfig,
     TextConfig,
@@ -189,3 +192,31 @@ def test_a_setting_that_may_be_nothing_is_a_value_of_its_type_or_nothing():
     assert config.from_dict(Optional, {"count": 5}).count == 5
     with pytest.raises(SettingError, match="count cannot be 'five'"):
         config.from_dict(Optional, {"count": "five"})
+
+
+@pytest.mark.parametrize("at_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_prompt_changes_at_a_time_above_zero(at_s):
+    with pytest.raises(SettingError, match="a prompt changes at a time above 0"):
+        Cue(at_s=at_s, text="the sun sets")
+
+
+def test_a_change_of_the_prompt_says_something():
+    with pytest.raises(SettingError, match="the prompt at 2 s is empty"):
+        Cue(at_s=2.0, text="  ")
+    assert Cue(at_s=2.0, text="the sun sets").at_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"chunk": 3}, "chunk must be 1, 2, 4 or 5 latent frames, got 3"),
+        ({"max_frames": 0}, "max_frames must be 1 to"),
+        ({"scripts": 1.5}, "scripts must be 0 to 1, got 1.5"),
+        ({"history_noise": float("nan")}, "history_noise must be 0 to 1, got nan"),
+        ({"first_frame": -0.1}, "first_frame must be 0 to 1"),
+    ],
+)
+def test_what_a_model_is_taught_by_chunks_has_ranges(changes, said):
+    with pytest.raises(SettingError, match=re.escape(said)):
+        CausalConfig(**changes)
+    assert CausalConfig().chunk == 5

@@ -362,7 +362,7 @@ class CausalConfig:
     """Longest take of the model that is left; it goes on beyond the clips it was trained on."""
     scripts: float = 0.5
     """Share of clips from one-minute scripts; levels in which nobody leaves the frame have none."""
-    levels: Literal["monotone", "independent"] = "monotone"
+    levels: Literal["monotone", "independent"] = "independent"
     """Noise levels of a clip's chunks: never falling from one to the next, or each on its own."""
     history_noise: float = 0.1
     """Highest noise level of what a chunk goes on from; more forgives more errors in long takes."""
