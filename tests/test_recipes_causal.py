@@ -214,8 +214,8 @@ def test_shares_of_clips_have_a_given_frame_a_clean_past_and_no_caption():
     assert null[:, 0].float().mean() == pytest.approx(0.1, abs=0.05)
 
 
-def test_frames_of_a_chunk_share_its_level_and_levels_never_fall():
-    _, drawn = inputs(CausalConfig(chunk=1, first_frame=0.0))
+def test_frames_of_a_chunk_share_its_level_and_monotone_levels_never_fall():
+    _, drawn = inputs(CausalConfig(chunk=1, levels="monotone", first_frame=0.0))
     sigma = drawn[2]
     assert torch.equal(sigma[:, 0], sigma[:, 1])
     assert all((after >= before).all() for before, after in pairwise(sigma.unbind(1)))
