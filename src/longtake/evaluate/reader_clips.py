@@ -161,9 +161,9 @@ def samples_of(network: ReaderNetwork, clips: list[Clip], at_once: int = 16) -> 
         some = clips[first : first + at_once]
         with torch.no_grad():
             found = network.finder(torch.stack([clip.film.frames for clip in some]))
-        for clip, colours in zip(some, found.colours(), strict=True):
+        for clip, *seen in zip(some, found.colours(), found.sure(), strict=True):
             # A network that has seen little finds nobody, which would leave nothing to learn from.
-            pairs = matched(clip, find_tracks(colours)) or matched(clip, find_tracks(true_of(clip)))
+            pairs = matched(clip, find_tracks(*seen)) or matched(clip, find_tracks(true_of(clip)))
             if pairs:
                 rows, placed = zip(*pairs, strict=True)
                 views = views_of(clip.film.fine, placed)

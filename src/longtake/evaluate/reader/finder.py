@@ -44,6 +44,10 @@ class Found:
         best = self.cells.argmax(dim=2)
         return torch.where(best == NOBODY, -1, best)
 
+    def sure(self) -> Float[Tensor, "b frames height2 width2"]:
+        """Probability of what `colours` says."""
+        return self.cells.float().softmax(dim=2).amax(dim=2)
+
 
 class Finder(nn.Module):
     """Convolutions down to eight rows, over time there, and up again to cells of two pixels."""

@@ -76,12 +76,17 @@ class Parsed:
         return self.in_place and self.unexplained <= LIMIT_PIXELS and matches
 
 
-def parse(film: Looked, colours: Int64[Tensor, "frames height width"] | None = None) -> Parsed:
+def parse(
+    film: Looked,
+    colours: Int64[Tensor, "frames height width"] | None = None,
+    sure: Float[Tensor, "frames height width"] | None = None,
+) -> Parsed:
     """Read a film by fixed rules.
 
     Args:
         film: What is read.
         colours: Number of a subject's colour at each cell, or -1; None to go by vivid colours.
+        sure: Probability of those colours; None to believe all.
     """
     frames = film.frames
     light, table = read_light(frames)
@@ -91,7 +96,7 @@ def parse(film: Looked, colours: Int64[Tensor, "frames height width"] | None = N
     if colours is None:
         coloured &= label < VIVID
         colours = vivid_map(torch.where(coloured, label, -1))
-    tracks = find_tracks(colours)
+    tracks = find_tracks(colours, sure)
     camera = camera_of(film, colours)
     background = ~_grown(_spread(colours >= 0, frames.shape[1:3]))
     return Parsed(
