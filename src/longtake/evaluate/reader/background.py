@@ -45,6 +45,8 @@ _AT_ONCE = 8
 """Candidates compared at once on a CPU."""
 _CLEAR, _FAR = 0.02, 4.0
 """Difference of errors that tells two moves apart beyond doubt; how many of them count."""
+_DOUBT = 6.0
+"""What that difference takes from the network's logit of a move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,11 @@ class CameraReading:
         best = min(self.all_errors)
         worse = [min((error - best) / _CLEAR, _FAR) for row in self._table() for error in row]
         return (*worse, best / CAP)
+
+    def doubts(self) -> tuple[float, ...]:
+        """How much less likely than the best each move of `CAMERAS` is, as a logarithm."""
+        errors = self.errors
+        return tuple(_DOUBT * (error - min(errors)) / _CLEAR for error in errors)
 
     def _table(self) -> list[list[float]]:
         """The least error of each move, for each shot."""

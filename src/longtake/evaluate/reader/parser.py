@@ -27,8 +27,10 @@ LIMIT_PIXELS = 0.05
 """Share of pixels without a colour of the world from which a film cannot be explained."""
 LIMIT_CAMERA = 0.45
 """Share of the cap that a move may leave unexplained."""
-SKY_ABOVE = 0.4
+SKY_ABOVE = 0.6
 """Least share of sky at the top of the frame that shows most, subjects counted as sky."""
+UPRIGHT = 0.05
+"""Least share by which a film looks more like sky over ground than like ground over sky."""
 _TOP, _BOTTOM = 0.15, 0.75
 _LOW = 0.65
 """Below this share of the height there is ground in every shot of the world."""
@@ -106,7 +108,7 @@ def parse(
         tracks=tracks,
         colours=tuple(_main_colour(track, table.nearest_colour(frames)) for track in tracks),
         unexplained=round(float((~known).float().mean()), 4),
-        in_place=_in_place(label),
+        in_place=_in_place(label, table.like_sky(frames)),
     )
 
 
@@ -151,15 +153,18 @@ def _main_colour(track: Track, colour: Int64[Tensor, "frames height width"]) -> 
     return COLOURS[int(torch.bincount(inside, minlength=len(COLOURS)).argmax())].name
 
 
-def _in_place(label: Int64[Tensor, "frames height width"]) -> bool:
+def _in_place(
+    label: Int64[Tensor, "frames height width"], like_sky: Bool[Tensor, "frames height width"]
+) -> bool:
     rows = label.shape[1]
     top, bottom = label[:, : int(_TOP * rows)], label[:, int(_BOTTOM * rows) :]
     upright = _share_of_sky(top) + _share_of_ground(bottom)
     upside_down = _share_of_sky(bottom) + _share_of_ground(top)
     # A camera that looks down shows no sky, but none does so all the time.
-    above = ((top == SKY) | (top < len(COLOURS))).float().mean(dim=(1, 2)).amax()
+    heaven = like_sky[:, : int(_TOP * rows)] | (top < len(COLOURS))
+    above = heaven.float().mean(dim=(1, 2)).amax()
     # Snow at sunset has colours of the sky, so that only the two ways up can be compared.
-    return float(above) >= SKY_ABOVE and upright > upside_down
+    return float(above) >= SKY_ABOVE and upright > upside_down + UPRIGHT
 
 
 def _share_of_sky(label: Int64[Tensor, "*any"]) -> float:

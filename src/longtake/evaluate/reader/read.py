@@ -105,6 +105,8 @@ class Reader:
             return {**by_rule, "camera": parsed.camera.camera, "shot": None}
         fit = torch.tensor([parsed.camera.fit()], device=found.scene.device)
         logits = self.network.finder.tell(found, fit)
+        # A move that does not undo the change of the background is not the one, however it looks.
+        logits["camera"] = logits["camera"] - fit.new_tensor(parsed.camera.doubts())
         return {name: _answers(SCENE_NAMES[name], row)[0] for name, row in logits.items()}
 
     def _ask(
