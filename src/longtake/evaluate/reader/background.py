@@ -177,17 +177,30 @@ def read_camera(
         background: What shows no subject.
         times_s: When each frame is shown, from the start of the take.
     """
-    height, width = frames.shape[1:3]
-    grids = _grids(tuple(times_s.tolist()), height, width, frames.device)
-    picture = rearrange(frames, "f h w c -> f c h w")
-    many = len(grids) if frames.device.type == "cuda" else _AT_ONCE
-    errors = torch.cat([_errors(picture, background, some) for some in grids.split(many)]).tolist()
+    return camera_reading(camera_errors(frames, background, times_s).tolist())
+
+
+def camera_reading(errors: list[float]) -> CameraReading:
+    """The move of the candidate with the least error."""
     best = int(np.argmin(errors))
     return CameraReading(
         camera=CAMERAS[candidates().cameras[best]].name,
         number=best,
         all_errors=tuple(round(error, 5) for error in errors),
     )
+
+
+def camera_errors(
+    frames: Float[Tensor, "frames height width 3"],
+    background: Bool[Tensor, "frames height width"],
+    times_s: Float[Tensor, " frames"],
+) -> Float[Tensor, " candidates"]:
+    """Difference that each candidate leaves once undone; arguments as of `read_camera`."""
+    height, width = frames.shape[1:3]
+    grids = _grids(tuple(times_s.tolist()), height, width, frames.device)
+    picture = rearrange(frames, "f h w c -> f c h w")
+    many = len(grids) if frames.device.type == "cuda" else _AT_ONCE
+    return torch.cat([_errors(picture, background, some) for some in grids.split(many)])
 
 
 def _errors(

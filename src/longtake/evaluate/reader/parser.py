@@ -8,7 +8,13 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from longtake.evaluate.reader.background import CAP, CameraReading, paths, read_camera
+from longtake.evaluate.reader.background import (
+    CAP,
+    CameraReading,
+    camera_errors,
+    camera_reading,
+    paths,
+)
 from longtake.evaluate.reader.colours import (
     EXPLAINED,
     NEUTRAL,
@@ -99,7 +105,7 @@ def parse(
         coloured &= label < VIVID
         colours = vivid_map(torch.where(coloured, label, -1))
     tracks = find_tracks(colours, sure)
-    camera = camera_of(film, colours)
+    camera = camera_reading(background_errors(film, colours).tolist())
     background = ~_grown(_spread(colours >= 0, frames.shape[1:3]))
     return Parsed(
         light=LIGHTS[light].name,
@@ -112,13 +118,15 @@ def parse(
     )
 
 
-def camera_of(film: Looked, colours: Int64[Tensor, "frames height width"]) -> CameraReading:
-    """The camera move that explains what is behind the subjects."""
+def background_errors(
+    film: Looked, colours: Int64[Tensor, "frames height width"]
+) -> Float[Tensor, " candidates"]:
+    """What each camera move leaves unexplained of what is behind the subjects."""
     every = slice(None, None, _CAMERA_EVERY)
     small = to_height(film.frames[every], _CAMERA_HEIGHT)
     size = (small.shape[1], small.shape[2])
     background = ~_grown(_spread(colours[every] >= 0, size))
-    return read_camera(small.float() / 255, background, film.times_s[every])
+    return camera_errors(small.float() / 255, background, film.times_s[every])
 
 
 def place_all(tracks: tuple[Track, ...], number: int, film: Looked) -> tuple[Placed, ...]:
