@@ -40,7 +40,7 @@ AT_ONCE = 8
 _OWN_LEVEL = 0.55
 """Share of clips of the widest level; narrower ones share the rest."""
 _FULL = 0.5
-"""Share of clips that are chosen for many subjects, of twice as many drawn."""
+"""Share of clips that are chosen for all that is in them, of twice as many drawn."""
 _DRAWN = {"cuda": 32, "cpu": 16}
 """Clips of all levels that are drawn together."""
 _MOST_CLIPS = {"cuda": 5000, "cpu": 800}
@@ -127,7 +127,7 @@ _OF_SUBJECTS = ("kind", "colour", "size", "motion", "slot", "row", "subject_jitt
 
 
 def mixed(num: int, seed: tuple[int, ...], level: Level) -> Scenes:
-    """Scenes of all levels up to one, half of them fuller than they come."""
+    """Scenes of all levels up to one; in half of them more is and happens than they come with."""
     levels, rng = narrower(level), np.random.default_rng([*seed, 1])
     own = _OWN_LEVEL if len(levels) > 1 else 1.0
     others = [(1 - own) / max(len(levels) - 1, 1)] * (len(levels) - 1)
@@ -135,11 +135,18 @@ def mixed(num: int, seed: tuple[int, ...], level: Level) -> Scenes:
     for number, count in enumerate(rng.multinomial(num, [*others, own])):
         drawn = scenes_of(2 * int(count), (*seed, number), levels[number], loose=True)
         usual = int((1 - _FULL) * count)
-        full = usual + np.argsort(-drawn.num_subjects[usual:], kind="stable")[: count - usual]
+        full = usual + np.argsort(-_happenings(drawn)[usual:], kind="stable")[: count - usual]
         parts.append(drawn.select(np.concatenate([np.arange(usual), full])))
     return Scenes(
         **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Scenes)}
     )
+
+
+def _happenings(scenes: Scenes) -> Int64[np.ndarray, " b"]:
+    """How many subjects there are, and how many things happen late or change."""
+    shown = np.arange(scenes.kind.shape[1]) < scenes.num_subjects[:, None]
+    happens = (scenes.start_s > 0).astype(int) + np.isfinite(scenes.change_s)
+    return scenes.num_subjects + (happens * shown).sum(axis=1)
 
 
 def clips_of(
