@@ -45,8 +45,9 @@ class Found:
         return torch.where(best == NOBODY, -1, best)
 
     def sure(self) -> Float[Tensor, "b frames height2 width2"]:
-        """Probability of what `colours` says."""
-        return self.cells.float().softmax(dim=2).amax(dim=2)
+        """Probability of what `colours` says, less that of nobody."""
+        share = self.cells.float().softmax(dim=2)
+        return share.amax(dim=2) - share[:, :, NOBODY]
 
 
 class Finder(nn.Module):

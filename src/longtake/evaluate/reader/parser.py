@@ -94,7 +94,7 @@ def parse(
     Args:
         film: What is read.
         colours: Number of a subject's colour at each cell, or -1; None to go by vivid colours.
-        sure: Probability of those colours; None to believe all.
+        sure: Probability of those colours, less that of nobody; None to believe all.
     """
     frames = film.frames
     light, table = read_light(frames)

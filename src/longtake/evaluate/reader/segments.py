@@ -26,9 +26,9 @@ _ROUNDS = 16
 _REACH = 5
 """Cells across which pieces are one; a thin post may stand before them."""
 _COVERED = 0.25
-SURE = 0.5
-"""Least mean probability of the cells of a subject that stands alone ..."""
-DOUBT = 0.25
+SURE = 0.36
+"""How much likelier than nobody the cells of a subject that stands alone are at least ..."""
+DOUBT = 0.35
 """... and what is added to it if all of them touch a surer one: a shaded side or a window of it."""
 _TOUCH = 7
 """Cells of the square about a cell within which a neighbour touches it."""
@@ -72,7 +72,7 @@ def find_tracks(
 
     Args:
         colours: Number of a subject's colour at each cell, or -1.
-        sure: Probability of that; None to believe all.
+        sure: Probability of that, less that of nobody; None to believe all.
     """
     smallest = SMALLEST * colours[0].numel()
     numbers = range(len(COLOURS))
