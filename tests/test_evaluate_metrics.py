@@ -194,3 +194,17 @@ def test_frechet_of_shifted_clouds_is_the_square_of_the_shift():
 
 def test_frechet_wants_two_rows():
     assert math.isnan(frechet(np.zeros((1, 2)), np.zeros((5, 2))))
+
+
+def test_a_moment_is_right_within_half_a_second_and_the_order_of_two_is_told():
+    stated = facts(
+        {"kind": "sphere", "colour": "red", "start_s": "1"},
+        {"kind": "cube", "colour": "blue", "start_s": "3"},
+    )
+    cube = {"kind": "cube", "colour": "blue"}
+    marks = mark(stated, film(seen(start_s=1.2), seen(**cube, start_s=2.4)), WORLD)
+    assert (marks["moment"], marks["order"]) == ([1.0, 0.0], [1.0])
+    marks = mark(stated, film(seen(start_s=2.0), seen(**cube, start_s=1.0)), WORLD)
+    assert marks["order"] == [0.0]
+    assert mark(stated, film(seen(start_s=1.0)), WORLD)["order"] == [0.0]
+    assert "order" not in mark(facts({"kind": "cube", "start_s": "1"}), film(seen()), WORLD)

@@ -259,6 +259,19 @@ def test_a_subject_behind_a_post_is_one():
     assert track.box[1].tolist() == track.box[0].tolist()
 
 
+def test_what_touches_a_surer_subject_is_a_part_of_it_and_what_is_unsure_is_nobody():
+    colours = torch.full((4, 40, 60), -1)
+    sure = torch.full(colours.shape, 0.9)
+    colours[:, 10:20, 10:20] = 0
+    colours[:, 20:24, 10:20], sure[:, 20:24, 10:20] = 1, 0.6
+    colours[:, 10:14, 40:50], sure[:, 10:14, 40:50] = 2, 0.3
+    colours[:, 30:34, 40:50], sure[:, 30:34, 40:50] = 3, 0.6
+    assert {track.colour for track in find_tracks(colours)} == {0, 1, 2, 3}
+    one, other = find_tracks(colours, sure)
+    assert (one.colour, other.colour) == (0, 3)
+    assert torch.allclose(one.box, torch.tensor([10 / 60, 10 / 40, 20 / 60, 24 / 40]))
+
+
 def test_thin_rims_are_no_subjects():
     picture = torch.full((5, 128, 224), -1)
     picture[:, 20:22, 10:200] = 3
@@ -287,6 +300,15 @@ def test_moves_are_told_in_every_shot(shot):
         best = parsed.camera.best_of(shot=number)
         assert CAMERAS[candidates().cameras[best]].name == camera
         assert candidates().shots[best] == number
+
+
+def test_only_what_undoes_the_background_best_is_not_doubted():
+    ball = scene(Subject(kind="sphere", colour="red"), camera="pan_left")
+    camera = parse(film_of(ball, frames=21)).camera
+    doubts = dict(zip((entry.name for entry in CAMERAS), camera.doubts(), strict=True))
+    assert min(doubts, key=doubts.get) == "pan_left"
+    assert doubts["pan_left"] == 0
+    assert doubts["pan_right"] > 4
 
 
 def test_a_still_picture_is_a_static_camera():

@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.evaluate.reader.finder import NOBODY
 from longtake.evaluate.reader.network import ALL_NAMES, HEADS, NEXT, ReaderNetwork, Views
 from longtake.evaluate.reader.read import Reader, load_reader
-from longtake.evaluate.reader_clips import UNKNOWN, Samples, clips_of, collect, samples_of
+from longtake.evaluate.reader_clips import (
+    UNKNOWN,
+    Samples,
+    clips_of,
+    collect,
+    mixed,
+    padded,
+    samples_of,
+)
 from longtake.evaluate.reader_scores import marks_of, mistakes, strange_films, text_of
 from longtake.evaluate.scope import CAMERAS, COLOURS, MOTIONS
 from longtake.evaluate.train_reader import (
@@ -20,12 +29,14 @@ from longtake.evaluate.train_reader import (
     export,
     mirrored_cameras,
     mirrored_motions,
+    presence_loss,
     shares,
     train,
     train_subject,
 )
-from longtake.world import sample_scenes
-from longtake.world.level import WHOLE
+from longtake.world import render, sample_scenes
+from longtake.world.level import FIRST, WHOLE
+from longtake.world.scene import MAX_SUBJECTS
 
 CPU = torch.device("cpu")
 RECIPE = ReaderRecipe(steps=2, frame_batch=1, subject_batch=4)
@@ -120,6 +131,39 @@ def test_second_motions_are_those_the_world_draws():
     scenes = sample_scenes(500, np.random.default_rng(0), level=WHOLE)
     drawn = scenes.then[np.isfinite(scenes.change_s)]
     assert {MOTIONS[number] for number in np.unique(drawn)} == set(NEXT)
+
+
+def test_scenes_in_wider_tables_look_the_same():
+    scenes = sample_scenes(2, np.random.default_rng(1), level=FIRST)
+    wider = padded(scenes)
+    assert wider.kind.shape == (2, MAX_SUBJECTS)
+    size = {"frames": 2, "fps": 1, "height": 32, "width": 56, "samples": 1}
+    assert torch.equal(render(scenes, **size), render(wider, **size))
+
+
+def test_mixed_scenes_are_of_all_levels_and_fuller_than_drawn():
+    scenes = mixed(200, (0, 0), WHOLE)
+    drawn = sample_scenes(1000, np.random.default_rng(0), level=WHOLE)
+    assert len(scenes) == 200
+    whole = scenes.select(scenes.wind > 0)
+    assert whole.num_subjects.mean() > drawn.num_subjects.mean() + 0.1
+    assert np.isfinite(whole.change_s[:, 0]).mean() > np.isfinite(drawn.change_s[:, 0]).mean()
+    assert 0.2 < (scenes.wind == 0).mean() < 0.7
+    again = mixed(200, (0, 0), WHOLE)
+    assert np.array_equal(scenes.colour, again.colour)
+
+
+def test_who_is_imagined_or_missed_costs_however_few_cells_it_is():
+    true = torch.full((1, 2, 16, 16), NOBODY)
+    true[:, :, 4:8, 4:8] = 2
+    right = 8.0 * torch.nn.functional.one_hot(true, NOBODY + 1).permute(0, 1, 4, 2, 3).float()
+    imagined, missed = right.clone(), right.clone()
+    imagined[:, :, 5, 12:, 12:] += 16
+    missed[:, :, 2, 4:8, 4:8] = 0
+    least = presence_loss(right, true)
+    assert least < 0.02
+    assert presence_loss(imagined, true) > 10 * least
+    assert presence_loss(missed, true) > 10 * least
 
 
 def test_clips_are_collected_until_the_number_is_reached():

@@ -96,7 +96,7 @@ def test_chunks_do_not_show(monkeypatch):
     )
     tables = (scene.frame, scene.parts, scene.groups, scene.spans)
     whole = ops.raycast(*tables, 24, 40)
-    monkeypatch.setattr(reference, "CHUNK_PIXELS", 24 * 40 * 2)
+    monkeypatch.setitem(reference.CHUNK_PIXELS, "cpu", 24 * 40 * 2)
     assert (ops.raycast(*tables, 24, 40).int() - whole.int()).abs().max() <= 1
 
 

@@ -26,6 +26,8 @@ SPEED = (0.6, 1.6)
 """Range of the way's length over the stated motion's own."""
 CONTACT_FRAMES = 2.0
 """Largest error of the time between two contacts, in frames."""
+EVENT_FRAMES = 8.0
+"""Largest error, in frames, of the moment at which a subject begins or changes what it does."""
 MOSTLY = 0.5
 """Share of the frames that must show a subject for it to be present."""
 
@@ -87,6 +89,8 @@ def mark(facts: Sequence[Fact], reading: FilmReading, world: Mapping[str, Expect
             marks.setdefault(name, []).append(float(value))
     for name, value in _relations(stated, found):
         marks.setdefault(name, []).append(value)
+    if ordered := _order(stated, found):
+        marks["order"] = ordered
     for fact in facts:
         if fact.subject is None:
             right = reading.explained and reading.value(fact.attribute) == fact.value
@@ -133,9 +137,37 @@ def _subject_marks(
         way = None if one is None else one.way_m
         marks["direction"] = way is not None and goes(way, motion.motion)
         marks["speed"] = way is not None and in_pace(way, motion.way_m)
+    for name in ("start_s", "change_s"):
+        if name in attributes:
+            marks["moment"] = (
+                marks.get("moment", True)
+                and event_error(one, name, float(attributes[name])) <= EVENT_FRAMES
+            )
     if motion is not None and motion.motion.bounce:
         error = math.inf if one is None else contact_error(one.contacts_s, motion.contact_s)
         marks["timing"] = error <= CONTACT_FRAMES
+    return marks
+
+
+def event_error(one: SubjectReading | None, name: str, stated_s: float, fps: float = 16.0) -> float:
+    """Frames by which the moment of an event is off; inf if none was seen."""
+    if one is None:
+        return math.inf
+    seen_s = one.start_s if name == "start_s" else one.change_s
+    return math.inf if seen_s is None else abs(seen_s - stated_s) * fps
+
+
+def _order(stated: Stated, found: Mapping[int, SubjectReading]) -> list[float]:
+    """For pairs of which both beginnings are stated and differ: whether they come so."""
+    marks = []
+    for one, other in itertools.combinations(stated, 2):
+        starts = [stated[n].get("start_s") for n in (one, other)]
+        if None in starts or starts[0] == starts[1]:
+            continue
+        wanted = float(starts[0] or 0) - float(starts[1] or 0)
+        first, second = (found[n].start_s if n in found else None for n in (one, other))
+        told = first is not None and second is not None
+        marks.append(float(told and (first - second) * wanted > 0))
     return marks
 
 

@@ -1,10 +1,11 @@
 """Clips whose truth is known, as the reader is trained on them."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from longtake.config import FPS
-from longtake.evaluate.reader.background import CameraReading
+from longtake.evaluate.reader.background import CameraReading, camera_reading
 from longtake.evaluate.reader.films import RATE, Looked, look_at
 from longtake.evaluate.reader.finder import NOBODY, SCENE_HEADS
 from longtake.evaluate.reader.network import HEADS, NEXT, TICK_S, ReaderNetwork, Views, views_of
-from longtake.evaluate.reader.parser import Placed, camera_of, place_all
+from longtake.evaluate.reader.parser import Placed, background_errors, place_all
 from longtake.evaluate.reader.segments import Track, find_tracks
 from longtake.evaluate.round_trip import film_scenes
 from longtake.evaluate.scope import MOTIONS
@@ -26,6 +27,7 @@ from longtake.world import Scenes, sample_scenes
 from longtake.world.choreography import CLIP_S
 from longtake.world.level import LEVELS, Level
 from longtake.world.render import render_ids
+from longtake.world.scene import MAX_SUBJECTS
 from longtake.world.stage import SHOTS
 
 logger = logging.getLogger("longtake.train")
@@ -37,7 +39,11 @@ AT_ONCE = 8
 """Clips that are filmed together."""
 _OWN_LEVEL = 0.55
 """Share of clips of the widest level; narrower ones share the rest."""
-_MOST_CLIPS = {"cuda": 4000, "cpu": 800}
+_FULL = 0.5
+"""Share of clips that are chosen for all that is in them, of twice as many drawn."""
+_DRAWN = {"cuda": 32, "cpu": 16}
+"""Clips of all levels that are drawn together."""
+_MOST_CLIPS = {"cuda": 5000, "cpu": 800}
 """Clips that fit in memory; each takes 9 MB."""
 
 
@@ -90,6 +96,7 @@ def scenes_of(num: int, seed: tuple[int, ...], level: Level, *, loose: bool = Fa
     rng = np.random.default_rng(seed)
     split = "held_out_pairs" if rng.random() < HELD_OUT_PAIRS else "train"
     scenes = sample_scenes(num, rng, split, level)
+    scenes = padded(scenes)
     if not loose:
         return scenes
     shift = rng.uniform(-0.5, 0.5, (2, *scenes.start_s.shape)).astype(np.float32)
@@ -102,13 +109,44 @@ def narrower(level: Level) -> tuple[Level, ...]:
     return LEVELS[: LEVELS.index(level) + 1]
 
 
-def levels_of(level: Level, number: int, seed: int) -> Level:
-    """Level of a batch of clips."""
-    rng = np.random.default_rng([seed, number, 1])
-    others = narrower(level)[:-1]
-    if not others or rng.random() < _OWN_LEVEL:
-        return level
-    return others[int(rng.integers(len(others)))]
+def padded(scenes: Scenes) -> Scenes:
+    """The same scenes in tables for `MAX_SUBJECTS`, so that levels mix and kernels compile once."""
+    missing = MAX_SUBJECTS - scenes.kind.shape[1]
+    columns = {name: getattr(scenes, name) for name in _OF_SUBJECTS}
+    return replace(
+        scenes,
+        **{
+            name: np.concatenate([column, np.repeat(column[:, -1:], missing, axis=1)], axis=1)
+            for name, column in columns.items()
+        },
+    )
+
+
+_OF_SUBJECTS = ("kind", "colour", "size", "motion", "slot", "row", "subject_jitter", "material",
+                "start_s", "then", "change_s", "aside")  # fmt: skip
+
+
+def mixed(num: int, seed: tuple[int, ...], level: Level) -> Scenes:
+    """Scenes of all levels up to one; in half of them more is and happens than they come with."""
+    levels, rng = narrower(level), np.random.default_rng([*seed, 1])
+    own = _OWN_LEVEL if len(levels) > 1 else 1.0
+    others = [(1 - own) / max(len(levels) - 1, 1)] * (len(levels) - 1)
+    parts = []
+    for number, count in enumerate(rng.multinomial(num, [*others, own])):
+        drawn = scenes_of(2 * int(count), (*seed, number), levels[number], loose=True)
+        usual = int((1 - _FULL) * count)
+        full = usual + np.argsort(-_happenings(drawn)[usual:], kind="stable")[: count - usual]
+        parts.append(drawn.select(np.concatenate([np.arange(usual), full])))
+    return Scenes(
+        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Scenes)}
+    )
+
+
+def _happenings(scenes: Scenes) -> Int64[np.ndarray, " b"]:
+    """How many subjects there are, and how many things happen late or change."""
+    shown = np.arange(scenes.kind.shape[1]) < scenes.num_subjects[:, None]
+    happens = (scenes.start_s > 0).astype(int) + np.isfinite(scenes.change_s)
+    return scenes.num_subjects + (happens * shown).sum(axis=1)
 
 
 def clips_of(
@@ -116,20 +154,21 @@ def clips_of(
 ) -> Iterator[Clip]:
     """Film scenes and keep what is true of them; without an autoencoder only frames looked at."""
     frames = int(CLIP_S * RATE) + 1
-    for first in range(0, len(scenes), AT_ONCE):
-        some = scenes.select(slice(first, first + AT_ONCE))
-        seen = render_ids(some, frames=frames, fps=RATE, device=device)
-        if autoencoder is None:
-            # The frames between are not needed.
-            films = film_scenes(some, None, device, frames=frames, fps=RATE, at_once=AT_ONCE)
-            looked = [look_at(film, RATE) for film in films]
-        else:
-            films = film_scenes(some, autoencoder, device, at_once=AT_ONCE)
-            looked = [look_at(film, FPS) for film in films]
-        for index, film in enumerate(looked):
-            cells = cells_of(some.select(index), seen[index])
-            camera = camera_of(film, torch.where(cells == NOBODY, -1, cells.long()))
-            yield Clip(scene=some.select(index), film=film, cells=cells, camera=camera)
+    seen = render_ids(scenes, frames=frames, fps=RATE, device=device)
+    if autoencoder is None:
+        # The frames between are not needed.
+        films = film_scenes(scenes, None, device, frames=frames, fps=RATE, at_once=AT_ONCE)
+        looked = [look_at(film, RATE) for film in films]
+    else:
+        films = film_scenes(scenes, autoencoder, device, at_once=AT_ONCE)
+        looked = [look_at(film, FPS) for film in films]
+    cells = [cells_of(scenes.select(index), seen[index]) for index in range(len(scenes))]
+    errors = torch.stack(
+        [background_errors(f, true_colours(c)) for f, c in zip(looked, cells, strict=True)]
+    ).tolist()
+    for index, (film, shown, error) in enumerate(zip(looked, cells, errors, strict=True)):
+        scene = scenes.select(index)
+        yield Clip(scene=scene, film=film, cells=shown, camera=camera_reading(error))
 
 
 def cells_of(scene: Scenes, ids: Tensor) -> UInt8[Tensor, "frames height width"]:
@@ -144,26 +183,34 @@ def collect(
 ) -> list[Clip]:  # fmt: skip
     """Film clips until `num` are there or, if that is 0, until time or memory is used up."""
     clips: list[Clip] = []
-    end, most = time.monotonic() + seconds, num or _MOST_CLIPS[device.type]
-    while len(clips) < most and (num or time.monotonic() < end):
-        drawn = levels_of(level, len(clips), seed)
-        count = min(2 * AT_ONCE, most - len(clips))
-        scenes = scenes_of(count, (seed, len(clips)), drawn, loose=True)
-        clips += clips_of(scenes, autoencoder, device)
-    logger.info("reader: %d clips", len(clips))
+    started, most = time.monotonic(), num or _MOST_CLIPS[device.type]
+    first_s = 0.0
+    while len(clips) < most and (num or time.monotonic() < started + seconds):
+        count = min(_DRAWN[device.type], most - len(clips))
+        clips += clips_of(mixed(count, (seed, len(clips)), level), autoencoder, device)
+        first_s = first_s or time.monotonic() - started
+    spent_s = time.monotonic() - started
+    logger.info("reader: %d clips in %.1f s, the first ones in %.1f", len(clips), spent_s, first_s)
     return clips
 
 
-def samples_of(network: ReaderNetwork, clips: list[Clip], at_once: int = 16) -> Samples:
-    """The subjects that the network finds in clips and that are there."""
-    parts = []
+def samples_of(
+    network: ReaderNetwork, clips: list[Clip], seconds: float = math.inf, at_once: int = 16
+) -> Samples:
+    """The subjects that the network finds in clips and that are there, while there is time."""
+    parts: list[Samples] = []
+    started = time.monotonic()
     for first in range(0, len(clips), at_once):
+        if parts and time.monotonic() > started + seconds:
+            break
         some = clips[first : first + at_once]
         with torch.no_grad():
             found = network.finder(torch.stack([clip.film.frames for clip in some]))
-        for clip, colours in zip(some, found.colours(), strict=True):
+        for clip, *seen in zip(some, found.colours(), found.sure(), strict=True):
             # A network that has seen little finds nobody, which would leave nothing to learn from.
-            pairs = matched(clip, find_tracks(colours)) or matched(clip, find_tracks(true_of(clip)))
+            pairs = matched(clip, find_tracks(*seen)) or matched(
+                clip, find_tracks(true_colours(clip.cells))
+            )
             if pairs:
                 rows, placed = zip(*pairs, strict=True)
                 views = views_of(clip.film.fine, placed)
@@ -178,13 +225,17 @@ def samples_of(network: ReaderNetwork, clips: list[Clip], at_once: int = 16) -> 
             name: torch.cat([part.labels[name] for part in parts]).to(device) for name in HEADS
         },
     )
-    logger.info("reader: %d subjects of %d clips", len(samples.views.ways), len(clips))
+    spent_s = time.monotonic() - started
+    logger.info("reader: %d subjects of %d clips in %.1f s", len(samples.views.ways),
+                min(first + at_once, len(clips)), spent_s)  # fmt: skip
     return samples
 
 
-def true_of(clip: Clip) -> Int64[Tensor, "frames height width"]:
+def true_colours(
+    cells: UInt8[Tensor, "frames height width"],
+) -> Int64[Tensor, "frames height width"]:
     """Number of the colour of the subject that each cell shows, or -1."""
-    return torch.where(clip.cells == NOBODY, -1, clip.cells.long())
+    return torch.where(cells == NOBODY, -1, cells.long())
 
 
 def matched(clip: Clip, tracks: tuple[Track, ...]) -> list[tuple[int, Placed]]:

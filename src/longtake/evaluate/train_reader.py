@@ -34,13 +34,17 @@ from longtake.storage import atomic_write
 from longtake.world.level import LEVELS, WHOLE, level_named
 
 logger = logging.getLogger("longtake.train")
-_SHARES = (0.4, 0.25, 0.35)
+_SHARES = (0.25, 0.35, 0.4)
 """Of the minutes, for clips, whole frames and subjects."""
+_FINDING = 0.4
+"""Most of the subjects' share that finding them may take."""
 _SMOOTHING = 0.02
 _NOISE = 3.0
 _SIDEWAYS = (2, 6, 12)
 """Features of a way that change sign in a mirror."""
-_NOBODY_WEIGHT = 0.25
+_NOBODY_WEIGHT = 0.5
+_CLEAREST = 24
+"""Cells of a film that tell best whether somebody of a colour is there at all."""
 _SAY_EVERY = 100
 
 
@@ -132,7 +136,8 @@ def train(recipe: ReaderRecipe, clips: list[Clip]) -> ReaderNetwork:
     train_finder(recipe, network.finder, clips)
     network.eval()
     started = time.monotonic()
-    samples = samples_of(network, clips)
+    finding_s = _FINDING * _SHARES[2] * 60 * recipe.minutes
+    samples = samples_of(network, clips, math.inf if recipe.steps else finding_s)
     train_subject(recipe, network.subject, samples, time.monotonic() - started)
     # As it ships, so that it is scored as it ships.
     return network.to(torch.bfloat16).float().eval().requires_grad_(False)
@@ -157,6 +162,7 @@ def train_finder(recipe: ReaderRecipe, finder: Finder, clips: list[Clip]) -> Non
             told = [finder.tell(found, batch.fits), finder.tell(found, None)]
         cells = found.cells.flatten(0, 1).float()
         losses = [F.cross_entropy(cells, batch.cells.flatten(0, 1), weight)]
+        losses.append(0.3 * presence_loss(found.cells.float(), batch.cells))
         for logits in told:
             losses += [
                 0.2 * F.cross_entropy(logits[name].float(), batch.labels[:, n],
@@ -166,6 +172,24 @@ def train_finder(recipe: ReaderRecipe, finder: Finder, clips: list[Clip]) -> Non
         return torch.stack(losses).sum()
 
     _fit(recipe, finder, loss, _SHARES[1] * 60 * recipe.minutes)
+
+
+def presence_loss(
+    logits: Float[Tensor, "b frames classes height width"],
+    true: Int64[Tensor, "b frames height width"],
+) -> Float[Tensor, ""]:
+    """Whether somebody of each colour is in a film, told by the cells that show it most clearly.
+
+    What is imagined in a few cells hardly weighs among all cells of a film; here it weighs fully.
+    Colours of fewer than `_CLEAREST` cells are left out.
+    """
+    shown = torch.stack([(true == c).sum(dim=(1, 2, 3)) for c in range(NOBODY)], dim=1)
+    log_p = logits.log_softmax(dim=2)[:, :, :NOBODY]
+    most = rearrange(log_p, "b f c h w -> b c (f h w)").topk(_CLEAREST, dim=2).values.mean(dim=2)
+    log_not = (1 - most.clamp(max=-1e-4).exp()).log()
+    known = (shown == 0) | (shown >= _CLEAREST)
+    losses = torch.where(shown > 0, -most, -log_not) * known
+    return losses.sum() / known.sum().clamp(min=1)
 
 
 def train_subject(

@@ -45,6 +45,8 @@ _AT_ONCE = 8
 """Candidates compared at once on a CPU."""
 _CLEAR, _FAR = 0.02, 4.0
 """Difference of errors that tells two moves apart beyond doubt; how many of them count."""
+_DOUBT = 6.0
+"""What that difference takes from the network's logit of a move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,11 @@ class CameraReading:
         best = min(self.all_errors)
         worse = [min((error - best) / _CLEAR, _FAR) for row in self._table() for error in row]
         return (*worse, best / CAP)
+
+    def doubts(self) -> tuple[float, ...]:
+        """How much less likely than the best each move of `CAMERAS` is, as a logarithm."""
+        errors = self.errors
+        return tuple(_DOUBT * (error - min(errors)) / _CLEAR for error in errors)
 
     def _table(self) -> list[list[float]]:
         """The least error of each move, for each shot."""
@@ -170,17 +177,30 @@ def read_camera(
         background: What shows no subject.
         times_s: When each frame is shown, from the start of the take.
     """
-    height, width = frames.shape[1:3]
-    grids = _grids(tuple(times_s.tolist()), height, width, frames.device)
-    picture = rearrange(frames, "f h w c -> f c h w")
-    many = len(grids) if frames.device.type == "cuda" else _AT_ONCE
-    errors = torch.cat([_errors(picture, background, some) for some in grids.split(many)]).tolist()
+    return camera_reading(camera_errors(frames, background, times_s).tolist())
+
+
+def camera_reading(errors: list[float]) -> CameraReading:
+    """The move of the candidate with the least error."""
     best = int(np.argmin(errors))
     return CameraReading(
         camera=CAMERAS[candidates().cameras[best]].name,
         number=best,
         all_errors=tuple(round(error, 5) for error in errors),
     )
+
+
+def camera_errors(
+    frames: Float[Tensor, "frames height width 3"],
+    background: Bool[Tensor, "frames height width"],
+    times_s: Float[Tensor, " frames"],
+) -> Float[Tensor, " candidates"]:
+    """Difference that each candidate leaves once undone; arguments as of `read_camera`."""
+    height, width = frames.shape[1:3]
+    grids = _grids(tuple(times_s.tolist()), height, width, frames.device)
+    picture = rearrange(frames, "f h w c -> f c h w")
+    many = len(grids) if frames.device.type == "cuda" else _AT_ONCE
+    return torch.cat([_errors(picture, background, some) for some in grids.split(many)])
 
 
 def _errors(

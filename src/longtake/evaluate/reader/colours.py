@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from longtake.evaluate.scope import COLOURS, GROUNDS, KINDS, LIGHTS, PROPS
@@ -51,6 +51,8 @@ class Table:
     """Distance to it in Lab."""
     colour: Int64[Tensor, " bins"]
     """Nearest of the subjects' colours alone, little shaded."""
+    sky: Float[Tensor, " bins"]
+    """Distance to the nearest colour of the sky, in rain also that of roads."""
 
     def look_up(
         self, frames: UInt8[Tensor, "*shape 3"]
@@ -62,6 +64,10 @@ class Table:
     def nearest_colour(self, frames: UInt8[Tensor, "*shape 3"]) -> Int64[Tensor, "*shape"]:
         """The subjects' colour that every pixel is nearest to."""
         return self.colour.to(frames.device)[_bin(frames)]
+
+    def like_sky(self, frames: UInt8[Tensor, "*shape 3"]) -> Bool[Tensor, "*shape"]:
+        """Whether every pixel can be sky, whatever it is nearest to."""
+        return self.sky.to(frames.device)[_bin(frames)] < EXPLAINED / 2
 
 
 def _bin(frames: UInt8[Tensor, "*shape 3"]) -> Int64[Tensor, "*shape"]:
@@ -102,7 +108,10 @@ def _table(light: Light, bins: Float[Tensor, "bins 3"]) -> Table:
     distance, nearest = _nearest(bins, paints)
     bright, colours = zip(*_colours(light, _BRIGHT), strict=True)
     _, bare = _nearest(bins, to_lab(torch.tensor(bright).clamp(0, 1)))
-    return Table(label=number[nearest], distance=distance, colour=torch.tensor(colours)[bare])
+    sky, _ = _nearest(bins, paints[number == SKY])
+    return Table(
+        label=number[nearest], distance=distance, colour=torch.tensor(colours)[bare], sky=sky
+    )
 
 
 def _nearest(

@@ -44,6 +44,11 @@ class Found:
         best = self.cells.argmax(dim=2)
         return torch.where(best == NOBODY, -1, best)
 
+    def sure(self) -> Float[Tensor, "b frames height2 width2"]:
+        """Probability of what `colours` says, less that of nobody."""
+        share = self.cells.float().softmax(dim=2)
+        return share.amax(dim=2) - share[:, :, NOBODY]
+
 
 class Finder(nn.Module):
     """Convolutions down to eight rows, over time there, and up again to cells of two pixels."""

@@ -8,7 +8,13 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from longtake.evaluate.reader.background import CAP, CameraReading, paths, read_camera
+from longtake.evaluate.reader.background import (
+    CAP,
+    CameraReading,
+    camera_errors,
+    camera_reading,
+    paths,
+)
 from longtake.evaluate.reader.colours import (
     EXPLAINED,
     NEUTRAL,
@@ -27,8 +33,10 @@ LIMIT_PIXELS = 0.05
 """Share of pixels without a colour of the world from which a film cannot be explained."""
 LIMIT_CAMERA = 0.45
 """Share of the cap that a move may leave unexplained."""
-SKY_ABOVE = 0.4
+SKY_ABOVE = 0.6
 """Least share of sky at the top of the frame that shows most, subjects counted as sky."""
+UPRIGHT = 0.05
+"""Least share by which a film looks more like sky over ground than like ground over sky."""
 _TOP, _BOTTOM = 0.15, 0.75
 _LOW = 0.65
 """Below this share of the height there is ground in every shot of the world."""
@@ -76,12 +84,17 @@ class Parsed:
         return self.in_place and self.unexplained <= LIMIT_PIXELS and matches
 
 
-def parse(film: Looked, colours: Int64[Tensor, "frames height width"] | None = None) -> Parsed:
+def parse(
+    film: Looked,
+    colours: Int64[Tensor, "frames height width"] | None = None,
+    sure: Float[Tensor, "frames height width"] | None = None,
+) -> Parsed:
     """Read a film by fixed rules.
 
     Args:
         film: What is read.
         colours: Number of a subject's colour at each cell, or -1; None to go by vivid colours.
+        sure: Probability of those colours, less that of nobody; None to believe all.
     """
     frames = film.frames
     light, table = read_light(frames)
@@ -91,8 +104,8 @@ def parse(film: Looked, colours: Int64[Tensor, "frames height width"] | None = N
     if colours is None:
         coloured &= label < VIVID
         colours = vivid_map(torch.where(coloured, label, -1))
-    tracks = find_tracks(colours)
-    camera = camera_of(film, colours)
+    tracks = find_tracks(colours, sure)
+    camera = camera_reading(background_errors(film, colours).tolist())
     background = ~_grown(_spread(colours >= 0, frames.shape[1:3]))
     return Parsed(
         light=LIGHTS[light].name,
@@ -101,17 +114,19 @@ def parse(film: Looked, colours: Int64[Tensor, "frames height width"] | None = N
         tracks=tracks,
         colours=tuple(_main_colour(track, table.nearest_colour(frames)) for track in tracks),
         unexplained=round(float((~known).float().mean()), 4),
-        in_place=_in_place(label),
+        in_place=_in_place(label, table.like_sky(frames)),
     )
 
 
-def camera_of(film: Looked, colours: Int64[Tensor, "frames height width"]) -> CameraReading:
-    """The camera move that explains what is behind the subjects."""
+def background_errors(
+    film: Looked, colours: Int64[Tensor, "frames height width"]
+) -> Float[Tensor, " candidates"]:
+    """What each camera move leaves unexplained of what is behind the subjects."""
     every = slice(None, None, _CAMERA_EVERY)
     small = to_height(film.frames[every], _CAMERA_HEIGHT)
     size = (small.shape[1], small.shape[2])
     background = ~_grown(_spread(colours[every] >= 0, size))
-    return read_camera(small.float() / 255, background, film.times_s[every])
+    return camera_errors(small.float() / 255, background, film.times_s[every])
 
 
 def place_all(tracks: tuple[Track, ...], number: int, film: Looked) -> tuple[Placed, ...]:
@@ -146,15 +161,18 @@ def _main_colour(track: Track, colour: Int64[Tensor, "frames height width"]) -> 
     return COLOURS[int(torch.bincount(inside, minlength=len(COLOURS)).argmax())].name
 
 
-def _in_place(label: Int64[Tensor, "frames height width"]) -> bool:
+def _in_place(
+    label: Int64[Tensor, "frames height width"], like_sky: Bool[Tensor, "frames height width"]
+) -> bool:
     rows = label.shape[1]
     top, bottom = label[:, : int(_TOP * rows)], label[:, int(_BOTTOM * rows) :]
     upright = _share_of_sky(top) + _share_of_ground(bottom)
     upside_down = _share_of_sky(bottom) + _share_of_ground(top)
     # A camera that looks down shows no sky, but none does so all the time.
-    above = ((top == SKY) | (top < len(COLOURS))).float().mean(dim=(1, 2)).amax()
+    heaven = like_sky[:, : int(_TOP * rows)] | (top < len(COLOURS))
+    above = heaven.float().mean(dim=(1, 2)).amax()
     # Snow at sunset has colours of the sky, so that only the two ways up can be compared.
-    return float(above) >= SKY_ABOVE and upright > upside_down
+    return float(above) >= SKY_ABOVE and upright > upside_down + UPRIGHT
 
 
 def _share_of_sky(label: Int64[Tensor, "*any"]) -> float:

@@ -73,7 +73,8 @@ class Reader:
         """
         looked = look_at(film, fps)
         found = None if self.network is None else self.network.finder(looked.frames[None])
-        parsed = parse(looked, None if found is None else found.colours()[0])
+        seen = (None, None) if found is None else (found.colours()[0], found.sure()[0])
+        parsed = parse(looked, *seen)
         scene = self._scene(found, parsed)
         number = _candidate(parsed, scene["camera"], scene["shot"])
         placed = place_all(parsed.tracks, number, looked)
@@ -104,6 +105,8 @@ class Reader:
             return {**by_rule, "camera": parsed.camera.camera, "shot": None}
         fit = torch.tensor([parsed.camera.fit()], device=found.scene.device)
         logits = self.network.finder.tell(found, fit)
+        # A move that does not undo the change of the background is not the one, however it looks.
+        logits["camera"] = logits["camera"] - fit.new_tensor(parsed.camera.doubts())
         return {name: _answers(SCENE_NAMES[name], row)[0] for name, row in logits.items()}
 
     def _ask(
@@ -133,8 +136,9 @@ class Reader:
             return subject
         frames = to_height(film, HEIGHT)
         # Some at a time, so that memory stays small.
-        parts = [self.network.finder(some[None]).colours()[0] for some in frames.split(_AT_ONCE)]
-        tracks = find_tracks(torch.cat(parts))
+        parts = [self.network.finder(some[None]) for some in frames.split(_AT_ONCE)]
+        colours = torch.cat([part.colours()[0] for part in parts])
+        tracks = find_tracks(colours, torch.cat([part.sure()[0] for part in parts]))
         same = [track for track in tracks if COLOURS[track.colour].name == subject.colour]
         if not same:
             return subject

@@ -26,6 +26,14 @@ _ROUNDS = 16
 _REACH = 5
 """Cells across which pieces are one; a thin post may stand before them."""
 _COVERED = 0.25
+SURE = 0.36
+"""How much likelier than nobody the cells of a subject that stands alone are at least ..."""
+DOUBT = 0.35
+"""... and what is added to it if all of them touch a surer one: a shaded side or a window of it."""
+_TOUCH = 7
+"""Cells of the square about a cell within which a neighbour touches it."""
+_PART = 0.5
+"""What touches a surer one with this share of its cells and is no subject is a part of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +64,15 @@ def vivid_map(
     return torch.where(share >= _COVERED, colour, -1)
 
 
-def find_tracks(colours: Int64[Tensor, "frames height width"]) -> tuple[Track, ...]:
+def find_tracks(
+    colours: Int64[Tensor, "frames height width"],
+    sure: Float[Tensor, "frames height width"] | None = None,
+) -> tuple[Track, ...]:
     """The subjects of a film, largest first.
 
     Args:
         colours: Number of a subject's colour at each cell, or -1.
+        sure: Probability of that, less that of nobody; None to believe all.
     """
     smallest = SMALLEST * colours[0].numel()
     numbers = range(len(COLOURS))
@@ -69,7 +81,29 @@ def find_tracks(colours: Int64[Tensor, "frames height width"]) -> tuple[Track, .
     for colour, cells in zip(numbers, most, strict=True):
         if cells >= smallest:
             tracks += _tracks_of(colours == colour, colour)
+    if sure is not None:
+        tracks = _believed(tracks, sure)
     return tuple(sorted(tracks, key=lambda track: -float(track.area.sum())))
+
+
+def _believed(tracks: list[Track], sure: Float[Tensor, "frames height width"]) -> list[Track]:
+    """Those that are subjects, with the parts that were taken for others."""
+    weights = [float((track.mask * sure).sum()) for track in tracks]
+    kept: list[Track] = []
+    for weight, track in sorted(zip(weights, tracks, strict=True), key=lambda row: -row[0]):
+        cells = int(track.mask.sum())
+        touching = [float((track.mask & _around(one.mask)).sum()) / cells for one in kept]
+        most = max(touching, default=0.0)
+        if weight / cells >= SURE + DOUBT * most:
+            kept.append(track)
+        elif most >= _PART:
+            host = touching.index(most)
+            kept[host] = _track(kept[host].mask | track.mask, kept[host].colour)
+    return kept
+
+
+def _around(mask: Bool[Tensor, "frames height width"]) -> Bool[Tensor, "frames height width"]:
+    return F.max_pool2d(mask.float()[:, None], _TOUCH, 1, _TOUCH // 2)[:, 0] > 0
 
 
 def _opened(

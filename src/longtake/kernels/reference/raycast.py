@@ -40,8 +40,8 @@ NO_PART = -1
 """Primitive number of an unused row."""
 BLUR = 22.0
 """How fast a pattern fades when its period nears two pixels."""
-CHUNK_PIXELS = 400000
-"""Pixels worked on at once; bounds memory and keeps a CPU's caches warm."""
+CHUNK_PIXELS = {"cpu": 400_000, "cuda": 8_000_000}
+"""Pixels worked on at once; bounds memory, keeps a CPU's caches warm and a card busy."""
 STREAK_GAP, STREAK_LAYERS = 1.7, 5
 """Metres between the upright planes that rain falls in, and how many are seen."""
 STREAK_CELL, STREAK_FALL, STREAK_HALF, STREAK_SLANT = 0.22, 1.7, 0.007, 0.09
@@ -64,7 +64,7 @@ def raycast(
     samples: int = 2,
 ) -> UInt8[Tensor, "f height width 3"]:
     """Cast `samples` (1, 2 or 4) rays per pixel and average them."""
-    chunk = max(1, CHUNK_PIXELS // (height * width))
+    chunk = max(1, CHUNK_PIXELS[frame.device.type] // (height * width))
     bounds = groups.cpu()
     out = torch.empty(len(frame), height, width, 3, dtype=torch.uint8, device=frame.device)
     for start in range(0, len(frame), chunk):
@@ -87,7 +87,7 @@ def identify(
     width: int,
 ) -> Int8[Tensor, "f height width"]:
     """Which group the ray through each pixel's centre meets first; -1 for ground and sky."""
-    chunk = max(1, CHUNK_PIXELS // (height * width))
+    chunk = max(1, CHUNK_PIXELS[frame.device.type] // (height * width))
     bounds = groups.cpu()
     found = []
     for start in range(0, len(frame), chunk):
