@@ -83,7 +83,8 @@ def killed(tmp_path, model) -> Path:
 
 def test_row_1_a_killed_film_can_be_watched_up_to_where_it_was_killed(killed):
     pixels, fps = read_video(killed.with_suffix(".mp4"))
-    assert len(pixels) >= 32
+    # Three chunks of eight frames; of the fourth the state may be there before its last fragment.
+    assert len(pixels) >= 24
     assert fps == 16
 
 
