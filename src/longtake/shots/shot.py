@@ -102,32 +102,26 @@ def before(shots: Iterable[Shot]) -> Mapping[str, str]:
 
 
 def order_of(shots: tuple[Shot, ...]) -> tuple[Shot, ...]:
-    """The order to make shots in: each after the one it is made from.
+    """The order to make shots in: that of the list, but each after the one it is made from.
 
     Raises:
         ShotListError: shots that are made from each other in a circle.
     """
-    needs, made = before(shots), dict[str, Shot]()
-    left = list(shots)
-    while left:
-        ready = [shot for shot in left if needs.get(shot.code) in {None, *made}]
-        if not ready:
-            ring = _ring(left[0].code, needs)
-            msg = (
-                f"{left[0].row}, column first_frame: {' starts from '.join(ring)}, a circle; "
-                "let one of them start from nothing"
-            )
-            raise ShotListError(msg)
-        made |= {shot.code: shot for shot in ready}
-        left = [shot for shot in left if shot.code not in made]
+    needs, named = before(shots), {shot.code: shot for shot in shots}
+    made: dict[str, Shot] = {}
+    for shot in shots:
+        chain = [shot.code]
+        while chain[-1] not in made and (earlier := needs.get(chain[-1])):
+            if earlier in chain:
+                ring = [*chain[chain.index(earlier) :], earlier]
+                msg = (
+                    f"{shot.row}, column first_frame: {' starts from '.join(ring)}, a circle; "
+                    "let one of them start from nothing"
+                )
+                raise ShotListError(msg)
+            chain.append(earlier)
+        made |= {code: named[code] for code in reversed(chain)}
     return tuple(made.values())
-
-
-def _ring(code: str, needs: Mapping[str, str]) -> list[str]:
-    seen = [code]
-    while needs[seen[-1]] not in seen:
-        seen.append(needs[seen[-1]])
-    return [*seen[seen.index(needs[seen[-1]]) :], needs[seen[-1]]]
 
 
 def _check_names(shots: tuple[Shot, ...]) -> None:
