@@ -141,7 +141,7 @@ def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
     Raises:
         SettingError: a value out of range, or two that exclude each other.
     """
-    width, height = _parse_size(film.size)
+    width, height = parse_size(film.size)
     frames, notes = _DEFAULTS.frames, []
     if film.seconds is not None and film.frames is not None:
         msg = (
@@ -169,7 +169,12 @@ def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
     return settings, notes
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height from WIDTHxHEIGHT or a name.
+
+    Raises:
+        SettingError: anything else, or sides that are no multiples of 32.
+    """
     if text in NAMED_SIZES:
         return NAMED_SIZES[text]
     found = _SIZE.fullmatch(text)

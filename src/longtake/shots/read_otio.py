@@ -78,7 +78,7 @@ def _cells(
     fade: schema.Transition | None,
     where: str,
 ) -> dict[str, str]:
-    own = clip.metadata.get(METADATA, {})
+    own = clip.metadata.get(METADATA, {}).get("shot", {})
     cells: dict[str, str] = {"name": clip.name}
     for key, value in own.items() if hasattr(own, "items") else ():
         column = column_of(key, where)

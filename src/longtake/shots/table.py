@@ -1,5 +1,6 @@
 """Cells of text to shots: what each column means, and what is wrong where."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ COLUMNS = {
 }
 """Columns by their names, and by what else they are called."""
 _KNOWN = {alias: name for name, aliases in COLUMNS.items() for alias in aliases}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _FRAMES = re.compile(r"([+-]?\d+)\s*(?:f|fr|frames?)", re.IGNORECASE)
 _SECONDS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
@@ -91,6 +92,26 @@ def column_of(header: str, where: str) -> str | None:
     return None
 
 
+def cells_of(shot: Shot, folder: Path) -> dict[str, str]:
+    """A shot as cells; `shots_of` reads the same shot back from them.
+
+    Args:
+        shot: Of a list.
+        folder: From where its picture will be looked for.
+    """
+    cells = {"name": shot.code, "frames": str(shot.frames), "prompt": shot.prompt}
+    cells |= {"negative": shot.negative, "seed": str(shot.seed), "transition": shot.transition}
+    if shot.dissolve:
+        cells["dissolve"] = f"{shot.dissolve}f"
+    if shot.picture:
+        cells["first_frame"] = os.path.relpath(shot.picture, folder)
+    if shot.after:
+        cells["first_frame"] = f"{_LAST}{shot.after}"
+    if shot.lock:
+        cells["lock"] = "yes"
+    return {column: cell for column, cell in cells.items() if cell}
+
+
 def shots_of(
     sheet: Sheet, rate: Rate, folder: Path, cast: Mapping[str, str]
 ) -> tuple[tuple[Shot, ...], list[str]]:
@@ -126,14 +147,15 @@ def _shot(row: Row, rate: Rate, folder: Path, cast: Mapping[str, str], notes: li
     prompt = _said(row, "prompt", cast)
     if not prompt:
         raise wrong(row, "prompt", 'it is empty; say what to show, as "a red ball"')
+    frames = _duration(row, rate, notes)
     return Shot(
         code=code,
-        frames=_duration(row, rate, notes),
+        frames=frames,
         prompt=f"{prompt.rstrip(' .,')}, {camera}" if camera else prompt,
         negative=_said(row, "negative", cast),
         seed=_seed(row, code),
         transition=transition,
-        dissolve=_dissolve(row, rate, transition),
+        dissolve=_dissolve(row, rate, transition, frames),
         picture=picture,
         after=after,
         lock=_locked(row),
@@ -147,7 +169,7 @@ def _code(row: Row) -> str:
         if not text and column == "name":
             raise wrong(row, column, "it is empty; every shot has a name, as SH0010")
         if text and not _NAME.fullmatch(text):
-            raise wrong(row, column, f"got {text!r}; names have up to 40 letters, digits, - and _")
+            raise wrong(row, column, f"got {text!r}; names have up to 80 letters, digits, - and _")
     scene, name = row.get("scene"), row.get("name")
     return f"{scene}_{name}" if scene and not name.startswith(f"{scene}_") else name
 
@@ -221,18 +243,18 @@ def _transition(row: Row) -> Transition:
     raise wrong(row, "transition", f"got {text[:40]!r}; {hint}")
 
 
-def _dissolve(row: Row, rate: Rate, transition: Transition) -> int:
+def _dissolve(row: Row, rate: Rate, transition: Transition, frames: int) -> int:
     text = row.get("dissolve")
     if transition != "dissolve":
         if text:
             raise wrong(row, "dissolve", f"the transition is a {transition}; make it a dissolve")
         return 0
     if not text:
-        return max(rate.counted // 2, 1)
-    frames = _length(row, "dissolve", f"{text}f" if _NUMBER.fullmatch(text) else text, rate)
-    if frames < 1:
+        return min(max(rate.counted // 2, 1), frames)
+    asked = _length(row, "dissolve", f"{text}f" if _NUMBER.fullmatch(text) else text, rate)
+    if asked < 1:
         raise wrong(row, "dissolve", f"got {text!r}; a dissolve takes 1 frame or more")
-    return frames
+    return asked
 
 
 def _beginning(row: Row, folder: Path) -> tuple[Path | None, str]:
