@@ -1,7 +1,6 @@
 """What an editor gets: files that say the same as the list, to the frame, at every rate."""
 
 import json
-import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,16 +70,6 @@ def complaint(capsys, *arguments: str, code: int = 2) -> str:
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith(("error:", "stopped;")) for line in lines) == 1
     return lines[-1]
-
-
-def sound(path: Path, seconds: float) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        tone = np.sin(np.arange(int(seconds * 8000)) * 0.3) * 9000
-        file.writeframes(tone.astype("<i2").tobytes())
-    return path
 
 
 @given(st.lists(st.tuples(NAME, st.integers(1, 5000)), max_size=20, unique_by=lambda x: x[0]), RATE)
@@ -257,7 +246,7 @@ def test_the_clean_master_has_no_burn_in():
 
 
 @pytest.mark.parametrize(("seconds", "word"), [(0.5, "shorter"), (5, "longer, and was cut")])
-def test_a_guide_track_leaves_the_length_of_the_film(folder, capsys, seconds, word):
+def test_a_guide_track_leaves_the_length_of_the_film(folder, capsys, sound, seconds, word):
     sound(folder / "guide.wav", seconds)
     assert run(["shoot", "scene.csv", *SMALL[:-1], "--audio", "guide.wav"]) == DONE
     assert word in capsys.readouterr().err

@@ -167,6 +167,9 @@ def _deliver(
     delivery: "Delivery",
     show: Display,
 ) -> "Delivered":
+    import torch
+
+    from longtake.rollout import processor_of
     from longtake.shots.deliver import deliver
     from longtake.shots.manifest import SceneManifest, keys_of
 
@@ -179,6 +182,8 @@ def _deliver(
         model_hash=pipe.model_hash,
         precision=pipe.precision,
         version=__version__,
+        processor=processor_of(pipe.device),
+        torch=str(torch.__version__),
         settings=settings,
         takes=tuple(made.record.name for made in cut),
         keys=keys_of(cut),

@@ -82,6 +82,12 @@ def check_sound(path: Path) -> None:
     next(_sound(path), None)
 
 
+def has_sound(film: Path) -> bool:
+    """Whether a film of ours has a guide track."""
+    with av.open(str(film.absolute())) as container:
+        return bool(container.streams.audio)
+
+
 def _sound(path: Path) -> Iterator[AudioFrame]:
     resampler = AudioResampler(format="fltp", layout="stereo", rate=_SAMPLES)
     try:

@@ -61,3 +61,13 @@ def camera_clause(text: str) -> str:
     hint = f"did you mean {near[0]!r}?" if near else "try 'static', 'pan left' or 'dolly in'"
     msg = f"no camera move {text.strip()!r}; {hint}"
     raise ShotListError(msg)
+
+
+def move_of(prompt: str) -> str:
+    """The camera move that a prompt tells, by its name; `static` if it tells none."""
+    said = prompt.lower()
+    for move, words in CAMERA_WORDS.items():
+        for phrase in (*words.clauses.train, *words.clauses.held_out):
+            if phrase in said:
+                return move
+    return "static"

@@ -21,7 +21,7 @@ from longtake.shots.shot import START
 from longtake.shots.stamp import burn_in
 from longtake.shots.store import Store
 from longtake.shots.timecode import from_timecode, to_timecode
-from longtake.shots.timeline import edl_of, otio_of
+from longtake.shots.timeline import clips_of, edl_of, otio_of
 from longtake.storage import TEMP_PREFIX, atomic_write, output_errors
 
 
@@ -87,16 +87,20 @@ def deliver(manifest: SceneManifest, cut: Sequence[Made], store: Store, how: Del
     return Delivered(number, tuple(folder / name for name in names), fresh, notes)
 
 
-def write_master(
-    manifest: SceneManifest, cut: Sequence[Made], store: Store, path: Path, how: Delivery
-) -> tuple[str, ...]:
-    """Join the shots without encoding anything again; tell how the guide track fits."""
+def tags_of(manifest: SceneManifest, folder: Path, how: Delivery) -> dict[str, str]:
+    """What the master carries."""
     rate = manifest.scene.rate
     tags = {"title": manifest.scene.title}
     tags["timecode"] = to_timecode(from_timecode(START, rate), rate)
-    record = manifest.to_json(store.folder)
-    if how.metadata and len(record) <= MOST_INSIDE:
-        tags[TAG] = record
+    record = manifest.to_json(folder)
+    return {**tags, TAG: record} if how.metadata and len(record) <= MOST_INSIDE else tags
+
+
+def _master(
+    manifest: SceneManifest, cut: Sequence[Made], store: Store, path: Path, how: Delivery
+) -> tuple[str, ...]:
+    """Join the shots without encoding anything again; tell how the guide track fits."""
+    rate, tags = manifest.scene.rate, tags_of(manifest, store.folder, how)
     bodies = [store.body(made.record) for made in cut]
     join_segments(bodies, path, fps=rate.fps, metadata=tags)
     if how.guide is None:
@@ -113,14 +117,15 @@ def _write(
 ) -> tuple[str, ...]:
     folder, scene = store.folder, manifest.scene
     master = folder / f"{name}.mp4"
-    notes = write_master(manifest, cut, store, master, how)
+    notes = _master(manifest, cut, store, master, how)
     if how.slate:
         copy = folder / f"{name}_slate.mp4"
         burn_in(scene, cut, master, copy, guide=how.guide)
     write_sheets(scene, cut, store, folder / f"{name}.png", folder / f"{name}.pdf")
+    clips = clips_of(scene, cut, store)
     texts = {
-        ".otio": otio_of(scene, cut, store),
-        ".edl": edl_of(scene, cut),
+        ".otio": otio_of(scene, clips, folder),
+        ".edl": edl_of(scene, clips),
         # Last: what has a record is whole.
         ".json": json.dumps({**json.loads(manifest.to_json(folder)), "key": key}, indent=1) + "\n",
     }

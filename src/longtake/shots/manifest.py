@@ -38,6 +38,10 @@ class SceneManifest:
     """Takes that fill the shots, in order."""
     keys: tuple[str, ...] = ()
     """Digests of what decides each shot's file."""
+    processor: str = ""
+    """Kind of the processor that made it; another may give other bytes."""
+    torch: str = ""
+    """Version of the arithmetic underneath; another may give other bytes."""
     frozen: tuple[str, ...] = ()
     """Codes of shots that were locked; the list may not tell what they are made from."""
 
@@ -51,6 +55,7 @@ class SceneManifest:
         told |= {"rate": self.scene.rate.name, "retiming": self.retiming, "handles": self.handles}
         told |= {"model": self.model, "model_hash": self.model_hash, "precision": self.precision}
         told |= {"version": self.version, "settings": to_dict(self.settings)}
+        told |= {"processor": self.processor, "torch": self.torch}
         told["shots"] = [cells_of(shot, folder) for shot in self.scene.shots]
         told |= {"takes": self.takes, "keys": self.keys, "frozen": self.frozen}
         return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
@@ -85,6 +90,8 @@ def manifest_from(text: str, folder: Path) -> SceneManifest:
             model_hash=str(told["model_hash"]),
             precision=str(told["precision"]),
             version=str(told["version"]),
+            processor=str(told["processor"]),
+            torch=str(told["torch"]),
             settings=from_dict(SampleConfig, told["settings"]),
             takes=tuple(map(str, told["takes"])),
             keys=tuple(map(str, told["keys"])),

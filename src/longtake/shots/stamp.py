@@ -1,6 +1,7 @@
 """Slate and burn-in: what a reviewer reads on a copy, never on the clean master."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,9 @@ def stamped(frame: Pixels, corners: tuple[str, str, str, str]) -> Pixels:
     image = Image.fromarray(frame)
     width, height = image.size
     size = max(height // 22, 8)
-    font, draw = ImageFont.load_default(size), ImageDraw.Draw(image)
+    font, draw = font_of(size), ImageDraw.Draw(image)
     for number, text in enumerate(corners):
-        shown = _fitted(text, font, width // 2 - 12)
+        shown = fitted(text, font, width // 2 - 12)
         left, _, right, _ = font.getbbox(shown)
         x = 6 if number % 2 == 0 else width - 6 - int(right - left)
         y = 4 if number < 2 else height - size - 8
@@ -93,16 +94,22 @@ def board(lines: Sequence[str], width: int, height: int) -> Pixels:
     draw, y = ImageDraw.Draw(image), height // 6
     for number, line in enumerate(lines):
         size = max(height // (9 if number == 0 else 18), 8)
-        font = ImageFont.load_default(size)
+        font = font_of(size)
         if y + size > height:
             break
-        draw.text((width // 16, y), _fitted(line, font, width * 7 // 8), _INK, font)
+        draw.text((width // 16, y), fitted(line, font, width * 7 // 8), _INK, font)
         y += size * 3 // 2
     return np.array(image)
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """As much of a line as fits."""
+@cache
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of a size; it is parsed once, not for every frame."""
+    return ImageFont.load_default(size)
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """As much of a line as fits into so many pixels."""
     if font.getlength(text) <= width:
         return text
     low, high = 0, len(text)

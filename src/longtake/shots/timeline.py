@@ -1,6 +1,7 @@
 """The cut as editors read it: a timeline of the OpenTimelineIO library, and an edit list."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from opentimelineio import opentime, schema
@@ -10,61 +11,91 @@ from longtake.errors import ShotListError
 from longtake.shots.edl import Event, read_edl, reels_of, write_edl
 from longtake.shots.read_otio import METADATA
 from longtake.shots.render import BODY_AT, Made
-from longtake.shots.shot import START, ShotList
+from longtake.shots.shot import START, Shot, ShotList
 from longtake.shots.store import Store
 from longtake.shots.table import cells_of
 from longtake.shots.timecode import Rate, from_timecode
 
 
-def otio_of(scene: ShotList, cut: Sequence[Made], store: Store) -> str:
-    """The timeline: a clip for each shot, with its handles beyond it, and its line of the list."""
-    rate, clips = scene.rate, list[schema.Clip]()
-    body = from_timecode(BODY_AT, rate)
-    for made in cut:
-        planned, record = made.planned, made.record
-        file = store.file(record).relative_to(store.folder)
-        media = schema.ExternalReference(
-            target_url=file.as_posix(),
-            available_range=_range(body - planned.take.head, planned.shown, rate),
-            metadata={METADATA: {"take": record.name, "source_key": record.source_key}},
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Where a shot of the cut lies; times are frames."""
+
+    shot: Shot
+    name: str
+    """Of what is shown: a take, or the animatic."""
+    file: str
+    """Path from the timeline's folder."""
+    begins: int
+    """Timecode of the file's first frame."""
+    holds: int
+    """Frames of the file."""
+    source: int
+    """Timecode in the file of the shot's first frame."""
+    at: int
+    """Frame of the cut at which it begins."""
+
+
+def clips_of(scene: ShotList, cut: Sequence[Made], store: Store) -> list[Clip]:
+    """Each shot in its own file, handles around it."""
+    body = from_timecode(BODY_AT, scene.rate)
+    return [
+        Clip(
+            shot=made.planned.shot,
+            name=made.record.name,
+            file=store.file(made.record).relative_to(store.folder).as_posix(),
+            begins=body - made.planned.take.head,
+            holds=made.planned.shown,
+            source=body,
+            at=made.planned.at,
         )
-        media.name = record.name
-        clips.append(
-            schema.Clip(
-                name=planned.shot.code,
-                media_reference=media,
-                source_range=_range(body, planned.shot.frames, rate),
-                metadata={METADATA: {"shot": cells_of(planned.shot, store.folder)}},
-            )
-        )
+        for made in cut
+    ]
+
+
+def otio_of(scene: ShotList, clips: Sequence[Clip], folder: Path) -> str:
+    """The timeline: a clip for each shot, with what lies around it, and its line of the list."""
+    rate = scene.rate
     timeline = schema.Timeline(
         name=scene.title,
         global_start_time=_time(from_timecode(START, rate), rate),
         metadata={METADATA: {"rate": rate.name}},
     )
     track = schema.Track(name="V1", kind=schema.TrackKind.Video)
-    track.extend(clips)
+    for clip in clips:
+        media = schema.ExternalReference(
+            target_url=clip.file, available_range=_range(clip.begins, clip.holds, rate)
+        )
+        media.name = clip.name
+        track.append(
+            schema.Clip(
+                name=clip.shot.code,
+                media_reference=media,
+                source_range=_range(clip.source, clip.shot.frames, rate),
+                metadata={METADATA: {"shot": cells_of(clip.shot, folder)}},
+            )
+        )
     timeline.tracks.append(track)
     return write_to_string(timeline, "otio_json")
 
 
-def edl_of(scene: ShotList, cut: Sequence[Made]) -> str:
+def edl_of(scene: ShotList, clips: Sequence[Clip]) -> str:
     """The edit list, read again before it is handed out.
 
     Raises:
         ShotListError: it does not say what was cut, which is our mistake.
     """
-    body, start = from_timecode(BODY_AT, scene.rate), from_timecode(START, scene.rate)
-    reels = reels_of([made.planned.shot.code for made in cut])
+    start = from_timecode(START, scene.rate)
+    reels = reels_of([clip.shot.code for clip in clips])
     events = [
         Event(
             reel=reel,
-            source=body,
-            record=start + made.planned.at,
-            frames=made.planned.shot.frames,
-            clip=made.record.name,
+            source=clip.source,
+            record=start + clip.at,
+            frames=clip.shot.frames,
+            clip=clip.name,
         )
-        for reel, made in zip(reels, cut, strict=True)
+        for reel, clip in zip(reels, clips, strict=True)
     ]
     text = write_edl(scene.title, events, scene.rate)
     if read_edl(text, scene.rate)[1] != events:
