@@ -117,6 +117,11 @@ def test_a_guide_track_and_locked_shots_are_told(capsys, sound):
     assert run(["shoot", "scene.csv", *SMALL, *more, "--lock", "A"]) == DONE
     report = told(capsys, "scene/scene.mp4")
     assert (report["same_bytes"], report["same_frames"]) == (False, True)
+    assert report["reasons"] == ["a guide track, which is not compared"]
+    Path("scene.csv").write_text(LIST.replace("a red ball", "a blue ball"))
+    assert run(["shoot", "scene.csv", *SMALL, *more, "--lock", "A"]) == DONE
+    report = told(capsys, "scene/scene.mp4")
+    assert (report["same_bytes"], report["same_frames"]) == (False, False)
     assert [reason.split(",")[0] for reason in report["reasons"]] == [
         "locked shots", "a guide track",
     ]  # fmt: skip

@@ -1,5 +1,8 @@
 """Shots made again only where they changed; takes kept, numbered and never overwritten."""
 
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,3 +244,39 @@ def test_a_shot_that_cannot_be_is_found_before_any_is_made(pipe, tmp_path):
     with pytest.raises(ShotListError, match=r"row 3: the prompt has 14,000 characters"):
         make(pipe, long, tmp_path)
     assert not (tmp_path / "takes").exists()
+
+
+@pytest.mark.slow
+def test_a_hundred_unchanged_shots_stay_as_they_are_after_edits(one_pass, tmp_path):
+    shots = [shot(n, 3) for n in range(12)]
+    make(one_pass, scene(*shots), tmp_path, handles=2)
+    unchanged = 0
+    for number in range(10):
+        before = contents(tmp_path)
+        shots[number] = replace(shots[number], seed=1000 + number)
+        cut = make(one_pass, scene(*shots), tmp_path, handles=2)
+        after = contents(tmp_path)
+        assert {name: after[name] for name in before} == before
+        unchanged += sum(made.how == "kept" for made in cut)
+    assert unchanged == 110
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_scene_killed_at_any_moment_goes_on_to_the_same_files(tmp_path):
+    listed = tmp_path / "scene.csv"
+    rows = "".join(f"N{n},6f,a red ball,{n}\n" for n in range(4))
+    listed.write_text(f"name,duration,prompt,seed\n{rows}")
+    words = ["shoot", str(listed), "--size", "64x64", "--steps", "1", "--quiet", "-o"]
+    command = [sys.executable, "-m", "longtake", *words]
+    subprocess.run([*command, str(tmp_path / "a" / "cut")], check=True)
+    for delay_s in (0.1, 0.6, 1.2, 2.0):
+        process = subprocess.Popen([*command, str(tmp_path / "b" / "cut")])
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "b").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(delay_s)
+        process.kill()
+        process.wait()
+    subprocess.run([*command, str(tmp_path / "b" / "cut")], check=True)
+    assert contents(tmp_path / "b") == contents(tmp_path / "a")

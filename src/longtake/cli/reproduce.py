@@ -223,7 +223,7 @@ def _reasons(pipe: "Pipeline", told: "Manifest | SceneManifest", film: Path) -> 
         if then != here
     ]
     if not isinstance(told, Manifest) and told.frozen:
-        found.append(f"locked shots, of which the list may not tell: {', '.join(told.frozen)}")
+        found.append(f"locked shots, which are not what the list tells: {', '.join(told.frozen)}")
     if has_sound(film):
         found.append("a guide track, which is not compared")
     return tuple(found)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from longtake.cli.scene import (
     scene_folder,
     shared_settings,
 )
-from longtake.errors import CannotHere, OutputError
+from longtake.errors import CannotHere, OutputError, ShotListError
 from longtake.presets import find
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _prepared(asked: _Asked, model: ModelOptions, show: Display) -> "Rendering":
     """The model loaded, and every shot checked against it before any is made."""
     from longtake.cli.start import fix_threads
     from longtake.pipeline import load
-    from longtake.shots.plan import plan
+    from longtake.shots.plan import TakePlan, plan
     from longtake.shots.render import Rendering, locked_takes
     from longtake.shots.store import Store
     from longtake.shots.timeline import check_length
@@ -129,8 +129,16 @@ def _prepared(asked: _Asked, model: ModelOptions, show: Display) -> "Rendering":
     store = Store(asked.folder)
     locked = locked_takes(asked.scene, store, asked.lock)
     takes = {code: record.take for code, record in locked.items()}
-    planned = plan(asked.scene, pipe.name, pipe.config, asked.settings, asked.shots.handles, takes)
-    rendering = Rendering(pipe, asked.scene, planned, store, asked.shots.retime, frozenset(locked))
+    how = (asked.scene, pipe.name, pipe.config, asked.settings, asked.shots.handles)
+    planned = plan(*how, takes)
+    free: dict[str, TakePlan] = {}
+    if locked:
+        # A model that could not make the list may still cut what was made of it.
+        with suppress(ShotListError):
+            free = {one.shot.code: one.take for one in plan(*how)}
+    rendering = Rendering(
+        pipe, asked.scene, planned, store, asked.shots.retime, frozenset(locked), free
+    )
     rendering.check()
     return rendering
 
@@ -187,7 +195,7 @@ def _deliver(
         settings=settings,
         takes=tuple(made.record.name for made in cut),
         keys=keys_of(cut),
-        frozen=tuple(sorted(rendering.locked)),
+        frozen=tuple(sorted(rendering.frozen)),
     )
     show.stage("cut", 0, 1)
     delivered = deliver(manifest, cut, rendering.store, delivery)

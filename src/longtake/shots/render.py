@@ -1,7 +1,7 @@
 """Takes made for the shots of a plan: only what changed, everything else as it lies there."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from longtake.media.video import VideoWriter
 from longtake.pipeline import Border, Frames, Notice, Pipeline, Progress
 from longtake.rollout import Snapshot, load_snapshot, save_snapshot
 from longtake.rollout.pixels import checksum
-from longtake.shots.plan import Planned, last_frame
+from longtake.shots.plan import Planned, TakePlan, last_frame
 from longtake.shots.retime import Retiming, retimed
 from longtake.shots.shot import ShotList, before, order_of
 from longtake.shots.store import PARTS, SOURCE, STATE, Record, Store, digest
@@ -67,8 +67,12 @@ class Rendering:
     retiming: Retiming
     locked: frozenset[str] = frozenset()
     """Codes of shots whose newest take stays."""
+    free: Mapping[str, TakePlan] = field(default_factory=dict[str, TakePlan])
+    """What the list would have made of locked shots."""
     allow_different: bool = False
     """Go on from states of other arithmetic too."""
+    frozen: list[str] = field(default_factory=list[str])
+    """Codes of locked shots whose takes are not what the list tells."""
     made: dict[str, Made] = field(default_factory=dict[str, Made])
     """Shots that are done."""
 
@@ -113,6 +117,8 @@ class Rendering:
         how: How = "locked" if stays else "kept"
         given = _Given() if stays else self._given(planned)
         source_key = records[0].source_key if stays else self._source_key(planned, given)
+        if stays and source_key != self._free_key(planned):
+            self.frozen.append(code)
         cut_key = self._cut_key(planned, source_key)
         for record in records:
             if record.cut_key == cut_key:
@@ -168,6 +174,14 @@ class Rendering:
             model=self.pipe.model_hash,
             precision=self.pipe.precision,
         )
+
+    def _free_key(self, planned: Planned) -> str:
+        """The source key of a locked shot if it were not; empty if the model could not make it."""
+        take = self.free.get(planned.shot.code)
+        if take is None:
+            return ""
+        unlocked = replace(planned, take=take)
+        return self._source_key(unlocked, self._given(unlocked))
 
     def _cut_key(self, planned: Planned, source_key: str) -> str:
         return digest(
