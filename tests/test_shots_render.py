@@ -12,7 +12,7 @@ from PIL import Image
 
 from longtake import pipeline
 from longtake.config import SampleConfig
-from longtake.errors import ShotListError, StateError
+from longtake.errors import OutputError, ShotListError, StateError
 from longtake.media.lossless import LosslessWriter, lossless_frames
 from longtake.media.video import read_metadata, read_video
 from longtake.pipeline import Pipeline
@@ -227,9 +227,17 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(pipe, tmp_path, monkeyp
             make(pipe, scene(*CHAIN), tmp_path / "cut")
     # A kill that leaves no time to clear away leaves a folder like this one.
     (tmp_path / "cut" / "takes" / ".longtake-SH0002_v001").mkdir()
+    (tmp_path / "cut" / "shots" / ".longtake-0.part").touch()
     cut = make(pipe, scene(*CHAIN), tmp_path / "cut")
     assert [made.how for made in cut] == ["kept", "kept", "made", "made", "made"]
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_two_runs_in_one_folder_do_not_meet(one_pass, tmp_path):
+    store = Store(tmp_path)
+    with store.alone(), pytest.raises(OutputError, match="another longtake is at work"):
+        make(one_pass, scene(shot(0)), tmp_path)
+    assert named(make(one_pass, scene(shot(0)), tmp_path)) == ["SH0000_v001 made"]
 
 
 def test_a_damaged_record_is_named(pipe, tmp_path):

@@ -71,6 +71,13 @@ def deliver(manifest: SceneManifest, cut: Sequence[Made], store: Store, how: Del
         OutputError: the folder is missing or not writable, or the disk is full.
         MediaError: the guide track cannot be read.
     """
+    with store.alone():
+        return _deliver(manifest, cut, store, how)
+
+
+def _deliver(
+    manifest: SceneManifest, cut: Sequence[Made], store: Store, how: Delivery
+) -> Delivered:
     folder, stem = store.folder, _stem(store.folder)
     key = _key(manifest, store, how)
     number = _newest(folder, stem)

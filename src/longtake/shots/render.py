@@ -100,11 +100,11 @@ class Rendering:
         Raises:
             LongtakeError: whatever stops a take; those before it stay.
         """
-        self.store.begin()
         plans = {planned.shot.code: planned for planned in self.planned}
-        for shot in order_of(self.scene.shots):
-            yield from self._shot(plans[shot.code])
-            yield self.made[shot.code]
+        with self.store.alone():
+            for shot in order_of(self.scene.shots):
+                yield from self._shot(plans[shot.code])
+                yield self.made[shot.code]
 
     @property
     def cut(self) -> list[Made]:

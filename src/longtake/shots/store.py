@@ -1,7 +1,9 @@
 """Takes of shots on disk: numbered, whole or absent, never overwritten."""
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtake.config import from_dict, to_dict
-from longtake.errors import SettingError, StateError
+from longtake.errors import OutputError, SettingError, StateError
 from longtake.shots.plan import TakePlan
 from longtake.storage import TEMP_PREFIX, output_errors
 
@@ -19,6 +21,8 @@ FORMAT = 1
 SOURCE, STATE, RECORD = "source.mkv", "state.safetensors", "take.json"
 PARTS = ("head.mp4", "body.mp4", "tail.mp4")
 """A shot's file in three pieces: the cut is joined from bodies, files from all three."""
+_BUSY = ".busy"
+"""File that a run holds while it is at work."""
 _MOST_BYTES = 4 * 2**20
 
 
@@ -78,17 +82,27 @@ class Store:
         self.folder = folder
         self.takes, self.files = folder / "takes", folder / "shots"
 
-    def begin(self) -> None:
-        """Make the folders, and clear away what a killed run left unfinished.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folders, clear away what a killed run left, and keep other runs out.
 
         Raises:
-            OutputError: they cannot be made.
+            OutputError: they cannot be made, or another run is at work.
         """
         for folder in (self.takes, self.files):
             with output_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-        for left in self.takes.glob(f"{TEMP_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        path = self.takes / _BUSY
+        with output_errors(path):
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            _claim(descriptor, self.folder)
+            for folder in (self.takes, self.files, self.folder):
+                for left in folder.glob(f"{TEMP_PREFIX}*"):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield
+        finally:
+            os.close(descriptor)
 
     def records(self, code: str) -> list[Record]:
         """Takes of a shot, newest first.
@@ -165,3 +179,12 @@ class Store:
             msg = f"{path} is not the record of {folder.name}; delete the folder"
             raise StateError(msg)
         return record
+
+
+def _claim(descriptor: int, folder: Path) -> None:
+    try:
+        # The system lets go of it when the process ends, however it ends.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        msg = f"another longtake is at work in {folder}; wait for it or choose another folder"
+        raise OutputError(msg) from error
