@@ -1,5 +1,10 @@
 """A tiny model that runs the whole path on a CPU in milliseconds."""
 
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -29,3 +34,19 @@ def tiny() -> ModelConfig:
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def sound() -> Callable[[Path, float], Path]:
+    """Writes a tone of so many seconds as a WAV file."""
+
+    def write(path: Path, seconds: float) -> Path:
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            tone = np.sin(np.arange(int(seconds * 8000)) * 0.3) * 9000
+            file.writeframes(tone.astype("<i2").tobytes())
+        return path
+
+    return write

@@ -334,3 +334,10 @@ def test_a_border_tells_what_decided_the_film_before_it_and_not_what_comes_after
     assert told("a red ball", Cue(at_s=0.5, text="blue"))[1] != plain[1]
     for other in (told("a ball"), told("a red ball", seed=8), told("a red ball", guidance=2.0)):
         assert all(one != two for one, two in zip(other, plain, strict=True))
+
+
+def test_what_a_film_shall_not_show_takes_the_place_of_no_prompt(pipeline):
+    plain = film(pipeline)
+    assert not torch.equal(film(pipeline, negative="a blue ball"), plain)
+    unguided = film(pipeline, guidance=1.0)
+    assert torch.equal(film(pipeline, negative="a blue ball", guidance=1.0), unguided)

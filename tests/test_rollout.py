@@ -7,6 +7,7 @@ import torch
 
 from longtake import flow
 from longtake.checkpoints import save_state
+from longtake.config import Cue
 from longtake.errors import SettingError, StateError, WeightsError
 from longtake.model import Transformer
 from longtake.rollout import (
@@ -16,6 +17,7 @@ from longtake.rollout import (
     Snapshot,
     Step,
     Take,
+    faded,
     load_snapshot,
     replay,
     save_snapshot,
@@ -263,3 +265,24 @@ def test_a_newer_format_is_refused_and_so_is_the_state_of_a_training_run(
     save_state(path, {"x": torch.ones(2)}, {"step": "7"})
     with pytest.raises(StateError, match="the state of something else"):
         load_snapshot(path, WHO)
+
+
+def test_a_prompt_that_gains_weight_is_blended_chunk_by_chunk():
+    def said(value, tokens):
+        mask = torch.zeros(2, 6, dtype=torch.bool)
+        mask[:, :tokens] = True
+        return torch.full((2, 6, 3), value), mask
+
+    before, after = said(1.0, 2), said(3.0, 4)
+    cue = Cue(at_s=1, text="blue", over_s=1.5)
+    made = faded([(0, before), (2, after)], [cue], Grid(2))
+    assert [chunk for chunk, _ in made] == [0, 2, 3, 4, 5]
+    weights = [float(text[0, 3, 0]) / 3 for _, (text, _) in made]
+    assert weights == pytest.approx([1 / 3, 0.25, 0.5, 0.75, 1])
+    assert [float(text[0, 0, 0]) for _, (text, _) in made] == [1, 1.5, 2, 2.5, 3]
+    assert all(mask.sum() == 8 for _, (_, mask) in made[1:])
+
+
+def test_a_prompt_that_gains_no_time_holds_at_once():
+    one, other = [(0, (torch.zeros(2, 3, 3), torch.ones(2, 3, dtype=torch.bool)))], []
+    assert faded(one, other, Grid(2)) == tuple(one)

@@ -122,3 +122,12 @@ def test_a_missing_folder_is_told_in_one_line(segments, tmp_path):
         LiveFilm(tmp_path / "no" / "live.mp4", fps=FPS),
     ):
         pass
+
+
+def test_short_segments_leave_no_jump(tmp_path):
+    parts = [segment(tmp_path / f"{n}.mp4", frames(n)) for n in (1, 2, 9, 1, 3)]
+    join_segments(parts, tmp_path / "film.mp4", fps=FPS)
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        video = container.streams.video[0]
+        shown = [frame.pts * frame.time_base * FPS for frame in container.decode(video)]
+    assert shown == list(range(16))

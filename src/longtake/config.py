@@ -165,6 +165,8 @@ class SampleConfig:
     """Timestep shift; above 1 more steps are spent at high noise, where motion is decided."""
     sampler: SamplerName = "dpm"
     """`dpm` (DPM-Solver++ 2M, flow form) or `euler`."""
+    negative: str = ""
+    """What the film shall not show: guidance leads away from it instead of from no prompt."""
 
     def __post_init__(self) -> None:
         """Check every range, naming the nearest value that works."""
@@ -188,6 +190,9 @@ class SampleConfig:
         if not (math.isfinite(self.shift) and 0.1 <= self.shift <= 100.0):
             msg = f"shift must be 0.1 to 100, got {self.shift}; try 10"
             raise SettingError(msg)
+        if len(self.negative) > MAX_PROMPT:
+            msg = f"negative has {len(self.negative):,} characters; the most is {MAX_PROMPT:,}"
+            raise SettingError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +203,14 @@ class Cue:
     """Seconds from the start; it takes effect at the first chunk border from there on."""
     text: str
     """What to show from then on; what was said before still holds."""
+    over_s: float = 0.0
+    """Seconds over which it gains weight, chunk by chunk; 0: it holds at once."""
 
     def __post_init__(self) -> None:
         """Check that there is such a time and something to say."""
+        if not 0 <= self.over_s <= MAX_SECONDS:
+            msg = f"a prompt gains weight over 0 to {MAX_SECONDS:g} s, got {self.over_s:g}"
+            raise SettingError(msg)
         if not (math.isfinite(self.at_s) and self.at_s > 0):
             msg = (
                 f"a prompt changes at a time above 0, got {self.at_s:g} s; "

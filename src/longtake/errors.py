@@ -8,6 +8,7 @@ LongtakeError
 │   ├── ModelError          no such model
 │   ├── WeightsError        a weights file that is damaged, foreign or unsafe
 │   ├── StateError          a take's state that other weights or arithmetic made
+│   ├── ShotListError       a shot list that cannot be made as it is written
 │   └── MediaError          a picture or film that cannot be read
 └── CannotHere              exit 3: this machine cannot do it: memory, precision, a missing extra
 
@@ -51,6 +52,10 @@ class WeightsError(InvalidInput):
 
 class StateError(InvalidInput):
     """A take's state cannot be gone on from here."""
+
+
+class ShotListError(InvalidInput):
+    """A shot list cannot be made as it is written; the message names row and column."""
 
 
 class MediaError(InvalidInput):

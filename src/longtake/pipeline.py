@@ -35,6 +35,7 @@ from longtake.rollout import (
     Step,
     Take,
     check_cues,
+    faded,
     film,
     numerics_hash,
     processor_of,
@@ -165,10 +166,13 @@ class Pipeline:
         readings = [(chunk, self.tokenizer.read(text)) for chunk, text in spoken]
         yield from (Notice(text) for text in self._notices(readings, settings, cues))
         yield Progress("text", 0, 1)
-        conditions = [(chunk, self._encode(reading)) for chunk, reading in readings]
+        conditions = [
+            (chunk, self._encode(reading, settings.negative)) for chunk, reading in readings
+        ]
         yield Progress("text", 1, 1)
         if self.config.chunk:
             made = partial(told_before, prompt=prompt, cues=cues, settings=settings)
+            conditions = faded(conditions, cues, Grid(self.config.chunk))
             yield from self._roll(made, conditions, settings, picture, start)
             return
         condition = conditions[0][1]
@@ -241,7 +245,7 @@ class Pipeline:
         self._check_chunks("go on from a film")
         with torch.no_grad():
             (_, text), *_ = self._spoken(prompt, ())
-            condition = self._encode(self.tokenizer.read(text))
+            condition = self._encode(self.tokenizer.read(text), settings.negative)
             frames = from_bytes(pixels.to(self.device))
             take = self._take(settings, None)
             chunk, given = take.grid.chunks(len(pixels)), checksum(pixels)
@@ -318,10 +322,12 @@ class Pipeline:
                 "what comes after is not measured"
             )
 
-    def _encode(self, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Embeddings and masks of the prompt and of no prompt, in this order."""
-        length = max(len(reading.tokens), min(FEW_ROWS, self.config.text.max_tokens))
-        rows = [tokens + (PAD,) * (length - len(tokens)) for tokens in (reading.tokens, (NULL,))]
+    def _encode(self, reading: Reading, negative: str) -> tuple[Tensor, Tensor]:
+        """Embeddings and masks of the prompt and of what to lead away from, in this order."""
+        avoided = self.tokenizer.read(negative).tokens if negative else (NULL,)
+        least = min(FEW_ROWS, self.config.text.max_tokens)
+        length = max(len(reading.tokens), len(avoided), least)
+        rows = [tokens + (PAD,) * (length - len(tokens)) for tokens in (reading.tokens, avoided)]
         return self.text(torch.tensor(rows, device=self.device))
 
     def _start(self, settings: SampleConfig) -> Float[Tensor, "1 c t h w"]:

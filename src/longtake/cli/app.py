@@ -17,13 +17,16 @@ from cyclopts.exceptions import (
 )
 
 from longtake import __version__
+from longtake.cli.animatic import animatic
 from longtake.cli.branch import branch
 from longtake.cli.evaluate import evaluate
 from longtake.cli.extend import extend
 from longtake.cli.generate import generate
 from longtake.cli.prompt import STDIN
 from longtake.cli.public_verbs import convert, doctor, plan
+from longtake.cli.reproduce import reproduce
 from longtake.cli.resume import resume
+from longtake.cli.shoot import shoot
 from longtake.cli.train import train
 from longtake.errors import SettingError
 
@@ -41,6 +44,9 @@ app.command(App(name="branch", default_command=branch))
 app.command(App(name="plan", default_command=plan))
 app.command(App(name="doctor", default_command=doctor))
 app.command(App(name="convert", default_command=convert))
+app.command(App(name="shoot", default_command=shoot))
+app.command(App(name="animatic", default_command=animatic))
+app.command(App(name="reproduce", default_command=reproduce))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
 
@@ -88,6 +94,21 @@ _VERBS = {
     "convert": _Verb(
         missing="the file is missing; try: longtake convert model.pth --out FOLDER",
         one="one file is converted at a time, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
+    ),
+    "shoot": _Verb(
+        missing="the shot list is missing; try: longtake shoot examples/scene.csv -o scene",
+        one="one list makes one scene, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
+    ),
+    "animatic": _Verb(
+        missing="the shot list is missing; try: longtake animatic examples/scene.csv -o scene.mp4",
+        one="one list makes one animatic, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
+    ),
+    "reproduce": _Verb(
+        missing="the film is missing; try: longtake reproduce film.mp4",
+        one="one film is made again at a time, got {!r} as well; put a name with spaces in quotes",
         dash="a file that starts with - goes after --",
     ),
     "train": _Verb(

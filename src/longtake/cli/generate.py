@@ -132,6 +132,10 @@ def _refuse_keeping(pipe: "Pipeline", keep: KeepOptions) -> None:
 
 
 def _manifest(pipe: "Pipeline", text: str, settings: SampleConfig) -> Manifest:
+    import torch
+
+    from longtake.rollout import processor_of
+
     return Manifest(
         prompt=text,
         model=pipe.name,
@@ -139,4 +143,6 @@ def _manifest(pipe: "Pipeline", text: str, settings: SampleConfig) -> Manifest:
         version=__version__,
         settings=settings,
         precision=pipe.precision,
+        processor=processor_of(pipe.device),
+        torch=str(torch.__version__),
     )

@@ -19,6 +19,8 @@ LABELS = {
     "denoise": "denoising",
     "decode": "decoding",
     "films": "filming, reading",
+    "shots": "making shots",
+    "cut": "cutting",
 }
 """Stages as the user reads them, in order."""
 PATIENCE_S = 20.0
@@ -122,7 +124,7 @@ class Bars:
         """Move the stage's bar, adding it when the stage begins."""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(LABELS[name], total=total)
-        self._progress.update(self._tasks[name], completed=step)
+        self._progress.update(self._tasks[name], completed=step, total=total)
 
     def note(self, text: str) -> None:
         """Print a note above the bars."""

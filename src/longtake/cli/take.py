@@ -88,6 +88,8 @@ def film_manifest(manifest: TakeManifest, model: str) -> Manifest:
         cues=manifest.cues,
         picture=manifest.picture,
         before=manifest.before,
+        processor=manifest.identity.processor,
+        torch=manifest.identity.torch,
     )
 
 

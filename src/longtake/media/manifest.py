@@ -33,6 +33,10 @@ class Manifest:
     """Checksum of the picture it began with; empty without one."""
     before: int = 0
     """Frames at its beginning that are another film's."""
+    processor: str = ""
+    """Kind of the processor that made it; another may give other bytes."""
+    torch: str = ""
+    """Version of the arithmetic underneath; another may give other bytes."""
 
     def to_json(self) -> str:
         """One compact line; the same manifest gives the same bytes."""

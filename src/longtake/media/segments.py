@@ -17,10 +17,16 @@ from longtake.storage import atomic_write, output_errors
 
 _LIVE = "frag_every_frame+empty_moov+default_base_moof"
 """Every frame can be played as soon as it is written, and a cut file up to where it was cut."""
+_AHEAD = 2
+"""Frames that are decoded before the first is shown, where a segment is long enough for it."""
 
 
 def join_segments(
-    segments: Sequence[Path], path: Path, *, fps: int, metadata: Mapping[str, str] | None = None
+    segments: Sequence[Path],
+    path: Path,
+    *,
+    fps: int | Fraction,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Copy segments one after the other into an mp4; the same segments give the same bytes.
 
@@ -107,20 +113,30 @@ class _Copier:
             if looks != self.looks:
                 msg = f"the segment {segment} has another size, rate or encoder than the first"
                 raise MediaError(msg)
+            wait: int | None = None
             for packet in source.demux(video):
                 if packet.dts is not None:
-                    self._mux(packet)
+                    wait = self._wait(packet, video.average_rate) if wait is None else wait
+                    self._mux(packet, wait)
             duration = video.duration
             if duration is None or video.time_base is None:
                 msg = f"the segment {segment} has no length; make it again"
                 raise MediaError(msg)
             self.begins += duration * video.time_base
 
-    def _mux(self, packet: Packet) -> None:
+    @staticmethod
+    def _wait(first: Packet, rate: Fraction | None) -> int:
+        """Ticks by which a short segment's decoding must be earlier, to run on without a jump."""
+        assert first.dts is not None, "asked for before"
+        assert first.pts is not None, "a film's packets have times"
+        ahead = int(_AHEAD / ((rate or 1) * first.time_base))
+        return max(ahead - (first.pts - first.dts), 0)
+
+    def _mux(self, packet: Packet, wait: int) -> None:
         assert packet.dts is not None, "asked for before"
         assert packet.pts is not None, "a film's packets have times"
         shift = int(self.begins / packet.time_base)
-        packet.dts += shift
+        packet.dts += shift - wait
         packet.pts += shift
         packet.stream = self.stream
         with output_errors(self.path):

@@ -59,7 +59,7 @@ class VideoWriter:
         *,
         width: int,
         height: int,
-        fps: int = FPS,
+        fps: int | Fraction = FPS,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare; nothing is written before `with`.
@@ -69,7 +69,7 @@ class VideoWriter:
             width: Frame width in pixels, even.
             height: Frame height in pixels, even.
             fps: Frames per second.
-            metadata: Container tags.
+            metadata: Container tags; `timecode` becomes a timecode track.
 
         Raises:
             SettingError: a size H.264 with halved colour cannot hold, or no frame rate.
@@ -157,7 +157,7 @@ class VideoWriter:
             interpolation=_SCALE,
             threads=1,
         )
-        frame.pts, frame.time_base = self.frames, Fraction(1, self.fps)
+        frame.pts, frame.time_base = self.frames, 1 / Fraction(self.fps)
         return frame
 
 
@@ -217,11 +217,12 @@ def closing(container: OutputContainer, path: Path) -> Iterator[None]:
 
 
 def open_mp4(
-    path: Path, tags: Mapping[str, str], fps: int, flags: str = "faststart"
+    path: Path, tags: Mapping[str, str], fps: int | Fraction, flags: str = "faststart"
 ) -> OutputContainer:
     """Begin an mp4 whose clock every frame falls on."""
     # A clock that frames fall on: the muxer's milliseconds would cut the last frame short.
-    clock = str(fps * 1000)
+    rate = Fraction(fps)
+    clock = str(rate.numerator if rate.denominator > 1 else rate.numerator * 1000)
     container = av.open(
         # Absolute, or FFmpeg takes what stands before a colon for a protocol.
         str(path.absolute()),
@@ -238,9 +239,11 @@ def open_mp4(
     return container
 
 
-def _add_h264(container: OutputContainer, width: int, height: int, fps: int) -> VideoStream:
+def _add_h264(
+    container: OutputContainer, width: int, height: int, fps: int | Fraction
+) -> VideoStream:
     options = {"crf": _CRF, "preset": _PRESET, "x264-params": _REPEATABLE}
-    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     context = stream.codec_context
     context.thread_count = _THREADS

@@ -1,6 +1,6 @@
 """A take from one rollout: chunk after chunk on a state that does not grow."""
 
-from longtake.rollout.cues import check_cues, texts, told_before
+from longtake.rollout.cues import check_cues, faded, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
 from longtake.rollout.numerics import numerics_hash, processor_of
@@ -16,6 +16,7 @@ __all__ = [
     "Step",
     "Take",
     "check_cues",
+    "faded",
     "film",
     "load_snapshot",
     "numerics_hash",

@@ -1,12 +1,17 @@
 """Prompts that change inside a take: what the model reads in each chunk."""
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from longtake.config import FPS, Cue, SampleConfig, to_dict
+import torch
+from torch.nn.functional import pad
+
+from longtake.config import FPS, TEMPORAL_STRIDE, Cue, SampleConfig, to_dict
 from longtake.errors import SettingError
 from longtake.rollout.grid import Grid
+from longtake.rollout.take import Condition
 from longtake.world.timing import NUMBERS, resolve, seconds
 
 
@@ -77,11 +82,51 @@ def told_before(
         grid: Of the take.
         given: Checksum of the picture or the frames it began with; empty without.
     """
-    early = [[cue.at_s, cue.text] for cue in cues if grid.chunk_at(cue.at_s) < chunk]
+    early = [
+        # Told only where it is, so that states of older takes still prove themselves.
+        [cue.at_s, cue.text, *([cue.over_s] if cue.over_s else [])]
+        for cue in cues
+        if grid.chunk_at(cue.at_s) < chunk
+    ]
     counted = {key: value for key, value in to_dict(settings).items() if key != "frames"}
+    if not settings.negative:
+        del counted["negative"]
     return {
         "prompt": prompt,
         "cues": json.dumps(early),
         "settings": json.dumps(counted, sort_keys=True),
         "given": given,
     }
+
+
+def faded(
+    conditions: Sequence[tuple[int, Condition]], cues: Sequence[Cue], grid: Grid
+) -> tuple[tuple[int, Condition], ...]:
+    """The encoded prompts, with a blend for each chunk in which one gives way to the next.
+
+    A cue that gains weight over n chunks weighs 1 / (n + 1) in the first and n / (n + 1) in the
+    last of them.
+
+    Args:
+        conditions: The prompt, then one for each cue, with the chunk from which on it holds.
+        cues: In the order of their times.
+        grid: Of the take.
+    """
+    found = [conditions[0]]
+    for cue, (chunk, after) in zip(cues, conditions[1:], strict=True):
+        before = found[-1][1]
+        steps = math.ceil(round(cue.over_s * FPS, 6) / (TEMPORAL_STRIDE * grid.size))
+        found += [(chunk + n, _blend(before, after, (n + 1) / (steps + 1))) for n in range(steps)]
+        found.append((chunk + steps, after))
+    return tuple(found)
+
+
+def _blend(before: Condition, after: Condition, weight: float) -> Condition:
+    """Both prompts at once; what one does not have weighs nothing."""
+    length = max(before[0].shape[1], after[0].shape[1])
+    texts, masks = [], []
+    for text, mask in (before, after):
+        more = length - text.shape[1]
+        texts.append(pad(text * mask[..., None], (0, 0, 0, more)))
+        masks.append(pad(mask, (0, more)))
+    return torch.lerp(texts[0], texts[1], weight), masks[0] | masks[1]
