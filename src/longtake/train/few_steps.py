@@ -43,9 +43,9 @@ def dpm_solver_2m(velocity: Velocity, x: Latents, sigmas: Levels) -> Latents:
         h = _log_snr(after) - _log_snr(now)
         lead = h / (2 * h_before)
         # The first and the last step are of first order, where h is infinite.
-        lead = _wide(torch.where(h.isfinite() & h_before.isfinite(), lead, 0))
+        lead = _wide(lead.masked_fill(~(h.isfinite() & h_before.isfinite()), 0))
         target = clean if before is None else (1 + lead) * clean - lead * before
-        ratio = torch.where(now > 0, after / now, 1)
+        ratio = (after / now).masked_fill(now == 0, 1)
         x = _wide(ratio) * x + _wide((1 - after) - ratio * (1 - now)) * target
         before, h_before = clean, h
     return x
@@ -59,7 +59,7 @@ def mean_velocity(
     (start - end) / (sigma - after).
     """
     way = sigma - after
-    return (start - end) * _wide(torch.where(way > 0, 1 / way, 0))
+    return (start - end) * _wide((1 / way).masked_fill(way == 0, 0))
 
 
 def _wide(levels: Float[Tensor, "b t"]) -> Float[Tensor, "b 1 t 1 1"]:
