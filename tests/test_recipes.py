@@ -129,7 +129,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(
     whole, tmp_path, monkeypatch, target, name, moment, point
 ):
     # Pictures take most of the time and none of them is part of the model.
-    monkeypatch.setattr(denoiser, "_sample_strips", lambda *_: None)
+    monkeypatch.setattr(denoiser, "sample_strips", lambda *_: None)
     monkeypatch.setattr(autoencoder, "film_strips", lambda *_, **__: None)
     with monkeypatch.context() as patch:
         killed_at(patch, target, name, moment)
@@ -178,7 +178,7 @@ def test_a_run_is_not_resumed_with_other_settings_or_shapes(whole, tmp_path, mon
 
 @pytest.mark.parametrize("mode", ["linear", "block", "softmax"])
 def test_the_loss_falls_in_every_attention_mode(whole, tmp_path, monkeypatch, mode):
-    monkeypatch.setattr(denoiser, "_sample_strips", lambda *_: None)
+    monkeypatch.setattr(denoiser, "sample_strips", lambda *_: None)
     recipe = merge(
         RECIPE,
         {
@@ -365,7 +365,7 @@ def test_both_stages_together_stay_under_the_limit_of_compiled_graphs(tmp_path, 
         torch, "compile", lambda f, **options: compiled(f, backend="eager", **options)
     )
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
-    monkeypatch.setattr(denoiser, "_sample_strips", lambda *_: None)
+    monkeypatch.setattr(denoiser, "sample_strips", lambda *_: None)
     # As many blocks as the embedded model has, and clips of different length in the two stages.
     blocks = {"encoder_blocks": [2, 2, 1], "decoder_blocks": [3, 3, 2]}
     recipe = merge(

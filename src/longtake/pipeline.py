@@ -118,6 +118,11 @@ class Pipeline:
         return self.transformer.head_table.device
 
     @property
+    def defaults(self) -> SampleConfig:
+        """The settings of a film of this model if nobody asks for others."""
+        return self.config.sampling.settings()
+
+    @property
     def precision(self) -> Literal["fp32", "bf16"]:
         """Arithmetic of the networks; other arithmetic gives other bytes."""
         return "bf16" if self.transformer.head_table.dtype == torch.bfloat16 else "fp32"
@@ -201,7 +206,7 @@ class Pipeline:
             prompt: What to show.
             seconds: Length, rounded up to the next frame.
             seed: Which film of the many that fit the prompt.
-            settings: Everything else that decides the pixels.
+            settings: Everything else that decides the pixels; None: the model's own `defaults`.
             cues: How the prompt goes on, in the order of time.
             picture: What the film begins with, at its size.
 
@@ -209,7 +214,7 @@ class Pipeline:
             PromptError: an empty or oversized prompt.
             SettingError: a setting out of range.
         """
-        settings = settings or SampleConfig()
+        settings = settings or self.defaults
         if seconds is not None:
             settings = replace(settings, frames=frames_for(seconds))
         if seed is not None:

@@ -47,8 +47,8 @@ class SuiteOptions:
     """How much of the world the drawn prompts show: first, cast, action or whole."""
     seed: WholeNumber = 0
     """Which scenes and wordings are drawn, and which film of each prompt is made."""
-    steps: WholeNumber = SampleConfig().steps
-    """Sampler steps of each film."""
+    steps: WholeNumber | None = None
+    """Sampler steps of each film. Default: the model's own."""
     reader: Path | None = None
     """Folder of the reader's network. Default: the one that ships."""
 
@@ -113,7 +113,13 @@ def _check(prompt: str | None, suite: SuiteOptions) -> None:
     if suite.films is not None and not 1 <= suite.films <= MOST_FILMS:
         msg = f"films must be 1 to {MOST_FILMS:,}, got {suite.films}; try 16"
         raise SettingError(msg)
-    SampleConfig(steps=suite.steps, seed=suite.seed)
+    _settings(suite, SampleConfig())
+
+
+def _settings(suite: SuiteOptions, plain: SampleConfig) -> SampleConfig:
+    """A film's settings: the model's own, and what the options say."""
+    steps = plain.steps if suite.steps is None else suite.steps
+    return replace(plain, steps=steps, seed=suite.seed)
 
 
 def _asked(prompt: str | None, suite: SuiteOptions, show: Display) -> "list[Asked]":
@@ -208,8 +214,8 @@ def _run(
         pipe = load(model.model, device=model.device, precision=model.precision)
         reader = _reader(suite, pipe.device, show)
         show.stage("load", 1, 1)
-        frames = min(SampleConfig().frames, pipe.config.max_frames)
-        settings = SampleConfig(steps=suite.steps, seed=suite.seed, frames=frames)
+        settings = _settings(suite, pipe.defaults)
+        settings = replace(settings, frames=min(settings.frames, pipe.config.max_frames))
         read = _films(_scorable(asked, reader), pipe, reader, settings, show)
     report: dict[str, Any] = {
         "model": pipe.name, "model_hash": pipe.model_hash, "seed": suite.seed, **scores(read),

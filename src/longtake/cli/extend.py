@@ -20,7 +20,7 @@ from longtake.cli.progress import Display, display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import report_of, tell_report
 from longtake.cli.resume import load_same, take_at
-from longtake.config import FPS, TAKE_SUFFIX, Cue, SampleConfig, frames_for
+from longtake.config import FPS, TAKE_SUFFIX, Cue, frames_for
 from longtake.errors import MediaError, PromptError, SettingError, StateError
 from longtake.presets import find
 
@@ -156,8 +156,12 @@ def _from_pixels(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest,
     fix_threads()
     pipe = load(name, device=asked.model.device, precision=asked.model.precision or "auto")
     show.stage("load", 1, 1)
-    settings = SampleConfig(
-        width=looks.width, height=looks.height, frames=asked.added + 1, seed=asked.seed or 0
+    settings = replace(
+        pipe.defaults,
+        width=looks.width,
+        height=looks.height,
+        frames=asked.added + 1,
+        seed=asked.seed or 0,
     )
     manifest = new_manifest(pipe, asked.output, name, asked.text, settings)
     pipe.check(asked.text, settings)

@@ -99,6 +99,7 @@ def _film(
         fix_threads()
         pipe = load(model.model, device=model.device, precision=model.precision)
         show.stage("load", 1, 1)
+        settings, _ = settings_of(film, pipe.defaults)
         if pipe.config.chunk:
             plain = new_manifest(pipe, output, model.model, text, settings)
             manifest = replace(

@@ -45,15 +45,16 @@ class FilmOptions:
     seed: WholeNumber = _DEFAULTS.seed
     """Which film of the many that fit the prompt; the same seed gives the same film."""
     steps: WholeNumber | None = None
-    """Sampler steps; time grows in proportion. Default: 12; 50 with a public model."""
+    """Sampler steps; time grows in proportion. Default: the model's own, 12 unless it was trained
+    for fewer; 50 with a public model."""
     guidance: float | None = None
-    """How strongly the prompt pulls; 1 turns guidance off and halves the time. Default: 3; 6 with
-    a public model."""
+    """How strongly the prompt pulls; 1 turns guidance off and halves the time. Default: the model's
+    own, 3 or 1; 6 with a public model."""
     shift: Annotated[float | None, Parameter(name=("--shift", "--flow-shift"))] = None
-    """Timestep shift; above 1 more steps decide motion, fewer decide detail. Default: 10; with a
-    public model its own, 8."""
+    """Timestep shift; above 1 more steps decide motion, fewer decide detail. Default: the
+    model's own, 10; 8 with a public model."""
     sampler: SamplerName | None = None
-    """Solver: dpm (DPM-Solver++ 2M) or euler. Default: dpm; with a public model its own."""
+    """Solver: dpm (DPM-Solver++ 2M) or euler. Default: the model's own."""
 
 
 @Parameter(name="*")
@@ -155,13 +156,19 @@ class TellOptions:
     """Say nothing but errors."""
 
 
-def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
+def settings_of(
+    film: FilmOptions, defaults: SampleConfig = _DEFAULTS
+) -> tuple[SampleConfig, list[str]]:
     """The settings these options ask for, and what the user should know of how they were taken.
+
+    Args:
+        film: The options.
+        defaults: The model's own, where an option is not given.
 
     Raises:
         SettingError: a value out of range, or two that exclude each other.
     """
-    width, height = _DEFAULTS.width, _DEFAULTS.height
+    width, height = defaults.width, defaults.height
     if film.size is not None:
         width, height = parse_size(film.size)
     frames, notes = frames_of(film)
@@ -170,10 +177,10 @@ def settings_of(film: FilmOptions) -> tuple[SampleConfig, list[str]]:
         height=height,
         frames=frames,
         seed=film.seed,
-        steps=_DEFAULTS.steps if film.steps is None else film.steps,
-        guidance=_DEFAULTS.guidance if film.guidance is None else film.guidance,
-        shift=_DEFAULTS.shift if film.shift is None else film.shift,
-        sampler=film.sampler or _DEFAULTS.sampler,
+        steps=defaults.steps if film.steps is None else film.steps,
+        guidance=defaults.guidance if film.guidance is None else film.guidance,
+        shift=defaults.shift if film.shift is None else film.shift,
+        sampler=film.sampler or defaults.sampler,
     )
     return settings, notes
 

@@ -11,11 +11,17 @@ from textwrap import dedent
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake import config
+from longtake.config import training
 from longtake.official.settings import OfficialConfig
 from longtake.recipes.recipe import PrevizRecipe
 
 CLASSES: tuple[type[Any], ...] = (
-    *(cls for cls in vars(config).values() if isinstance(cls, type) and is_dataclass(cls)),
+    *(
+        cls
+        for module in (config, training)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
+    ),
     OfficialConfig,
     PrevizRecipe,
 )

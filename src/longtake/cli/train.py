@@ -30,10 +30,12 @@ class TrainOptions:
 
     out: Path
     """Folder of the model; an unfinished run in it goes on where it stopped."""
-    stage: Literal["all", "autoencoder", "transformer", "causal"] = "all"
-    """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk."""
+    stage: Literal["all", "autoencoder", "transformer", "causal", "few_steps"] = "all"
+    """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk,
+    few_steps makes it need four steps and no guidance."""
     start: Path | None = None
-    """Folder of weights to go on from: an autoencoder for the transformer, a model for causal."""
+    """Folder of weights to go on from: an autoencoder for the transformer, a model for
+    causal and few_steps."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -117,16 +119,16 @@ def _summary(
     name: str, options: TrainOptions, recipe: "PrevizRecipe", outcome: "Outcome", elapsed_s: float
 ) -> str:
     folder = shlex.quote(str(options.out))
-    causal = options.stage == "causal"
-    clips, frames = recipe.transformer, recipe.model.max_frames
-    if causal:
+    made, clips, frames = "a model", recipe.transformer, recipe.model.max_frames
+    if options.stage == "causal":
+        made = "a model that goes on by chunks"
         clips, frames = recipe.causal, recipe.takes.max_frames
-    made, following = (
-        "a model that goes on by chunks" if causal else "a model",
-        (
-            f'longtake generate "a red ball bounces on grass" --model {folder} '
-            f"--size {clips.width}x{clips.height} --frames {frames}"
-        ),
+    if options.stage == "few_steps":
+        made = f"a model that needs no guidance and few steps, {recipe.jumps.steps}"
+        clips, frames = recipe.few_steps, recipe.few_steps.frames
+    following = (
+        f'longtake generate "a red ball bounces on grass" --model {folder} '
+        f"--size {clips.width}x{clips.height} --frames {frames}"
     )
     if options.stage == "autoencoder":
         made = "an autoencoder"

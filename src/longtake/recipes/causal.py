@@ -12,12 +12,11 @@ from longtake.config import CausalConfig, ModelConfig, SampleConfig, to_dict
 from longtake.media.sheet import film_strips
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
-from longtake.pipeline import DECODE_CHUNK, Parts, build, to_bytes
+from longtake.pipeline import DECODE_CHUNK, Parts, to_bytes
 from longtake.recipes.autoencoder import compile_residuals
 from longtake.recipes.denoiser import drop_captions
-from longtake.recipes.folder import weights_path
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
-from longtake.recipes.weights import export_model, fill, fill_text
+from longtake.recipes.weights import export_model, parts_from
 from longtake.rollout import Grid, Take
 from longtake.rollout.take import Committed
 from longtake.samplers import sampler_of
@@ -74,7 +73,7 @@ def train_causal(
     config, filming, shapes = recipe.causal, recipe.filming, causal_shapes(recipe)
     tokenizer = Tokenizer(shapes.words, shapes.text.max_tokens)
     torch.manual_seed(config.seed)
-    text, transformer, autoencoder = parts = _parts_from(start, shapes, device)
+    text, transformer, autoencoder = parts = parts_from(start, shapes, device)
     if config.compile:
         compile_residuals(autoencoder)
         for block in transformer.blocks:
@@ -112,18 +111,6 @@ def train_causal(
     return quality
 
 
-def _parts_from(start: Path, shapes: ModelConfig, device: torch.device) -> Parts:
-    """The networks with the weights of a model, new words aside; the autoencoder stays fixed."""
-    text, transformer, autoencoder = parts = build(shapes)
-    fill_text(text, start, shapes.words)
-    fill(transformer, weights_path(start, "transformer"))
-    fill(autoencoder, weights_path(start, "autoencoder"))
-    autoencoder.eval().requires_grad_(False)
-    for part in parts:
-        part.to(device)
-    return parts
-
-
 @torch.compiler.set_stance("force_eager")
 @torch.no_grad()
 def _held_out_loss(filming: Filming, loss: Loss, batch: Batch) -> float:
@@ -147,7 +134,6 @@ def _causal_inputs(filming: Filming) -> Prepare:
 
         tokens = drop_captions(wordings, config.caption_dropout, generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
-        past_noise = torch.randn(clean.shape, generator=generator, device=device)
         chunks = len(filming.chunks)
         match takes.levels:
             case "monotone":
@@ -158,13 +144,22 @@ def _causal_inputs(filming: Filming) -> Prepare:
                 levels = levels.view(rows, chunks)
         sigma = torch.cat([levels[:, :1], levels.repeat_interleave(takes.chunk, dim=1)], dim=1)
         sigma[:, 0] *= ~chance(takes.first_frame)
-        level = takes.history_noise * torch.rand(rows, generator=generator, device=device)
-        level = level * ~chance(takes.clean_history)
-        past_sigma = level[:, None].expand_as(sigma).contiguous()
-        past = flow.interpolate(clean, past_noise, past_sigma)
+        past, past_sigma = noisy_past(clean, takes, generator)
         return clean, noise, sigma, past, past_sigma, tokens
 
     return prepare
+
+
+def noisy_past(
+    clean: Tensor, takes: CausalConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What chunks go on from: the clips with a little noise, some with none; and its levels."""
+    rows, device = len(clean), clean.device
+    noise = torch.randn(clean.shape, generator=generator, device=device)
+    level = takes.history_noise * torch.rand(rows, generator=generator, device=device)
+    exact = torch.rand(rows, generator=generator, device=device) < takes.clean_history
+    sigma = (level * ~exact)[:, None].expand(-1, clean.shape[2]).contiguous()
+    return flow.interpolate(clean, noise, sigma), sigma
 
 
 def _causal_loss(text: TextEncoder, transformer: Transformer, filming: Filming) -> Loss:

@@ -1,6 +1,7 @@
 """Second stage: noise and text to latents."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from longtake import flow
-from longtake.config import SampleConfig, TrainConfig, to_dict
+from longtake.config import ModelConfig, TrainConfig, to_dict
 from longtake.media.sheet import film_strips
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
 from longtake.pipeline import Parts, Pipeline, build
 from longtake.recipes.autoencoder import compile_residuals
 from longtake.recipes.folder import weights_path
-from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
+from longtake.recipes.recipe import HELD_OUT_SEED, LevelName, PrevizRecipe
 from longtake.recipes.weights import export_model, fill, fill_text
 from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD
@@ -61,7 +62,7 @@ def train_transformer(
 
     @torch.compiler.set_stance("force_eager")
     def preview(path: Path) -> None:
-        _sample_strips(path, recipe, (text, transformer, autoencoder))
+        sample_strips(path, config, recipe.level, shapes, (text, transformer, autoencoder))
 
     stage = Stage(
         name="transformer",
@@ -115,19 +116,37 @@ def drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator) 
     rows, device = len(wordings), wordings.device
     chosen = torch.randint(wordings.shape[1], (rows,), generator=generator, device=device)
     tokens = wordings[torch.arange(rows, device=device), chosen]
-    null = torch.full_like(tokens[:1], PAD)
-    null[..., 0] = NULL
     dropped = torch.rand(rows, generator=generator, device=device) < dropout
-    return torch.where(dropped.view(-1, *[1] * (tokens.ndim - 1)), null, tokens)
+    return torch.where(dropped.view(-1, *[1] * (tokens.ndim - 1)), null_like(tokens[:1]), tokens)
 
 
-def _sample_strips(path: Path, recipe: PrevizRecipe, parts: Parts) -> None:
-    """Film strips of the model's films of a few held-out captions."""
-    scenes = sample_scenes(8, np.random.default_rng(HELD_OUT_SEED), level=level_named(recipe.level))
-    pipeline = Pipeline(name="training", model_hash="", config=recipe.model, parts=parts)
-    config = recipe.transformer
-    settings = SampleConfig(
-        width=config.width, height=config.height, frames=config.frames, seed=config.seed
+def null_like(tokens: Tensor) -> Tensor:
+    """The null prompt in each place of a prompt."""
+    null = torch.full_like(tokens, PAD)
+    null[..., 0].fill_(NULL)
+    return null
+
+
+def sample_strips(
+    path: Path, config: TrainConfig, level: LevelName, shapes: ModelConfig, parts: Parts
+) -> None:
+    """Film strips of the model's films of a few held-out captions.
+
+    Args:
+        path: The picture.
+        config: Size, length and seed of the films.
+        level: Of the scenes.
+        shapes: The model, sampled as it says.
+        parts: Its networks.
+    """
+    scenes = sample_scenes(8, np.random.default_rng(HELD_OUT_SEED), level=level_named(level))
+    pipeline = Pipeline(name="training", model_hash="", config=shapes, parts=parts)
+    settings = replace(
+        pipeline.defaults,
+        width=config.width,
+        height=config.height,
+        frames=config.frames,
+        seed=config.seed,
     )
     rng = random.Random(HELD_OUT_SEED)
     prompts = [caption(scenes, index, rng).text for index in range(len(scenes))]

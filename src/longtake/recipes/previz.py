@@ -9,6 +9,7 @@ from longtake.parallel import ALONE, Workers
 from longtake.recipes.autoencoder import train_autoencoder
 from longtake.recipes.causal import train_causal
 from longtake.recipes.denoiser import train_transformer
+from longtake.recipes.few_steps import train_few_steps
 from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
 from longtake.recipes.recipe import PrevizRecipe
 from longtake.recipes.weights import fill
@@ -24,7 +25,7 @@ class Outcome:
     held_out_psnr: float | None
     """PSNR of the autoencoder on held-out clips in dB; None if its stage was left out."""
     held_out_loss: float | None = None
-    """Loss of the causal stage on held-out clips; None if it was left out."""
+    """Loss of the last two stages on held-out clips; None if both were left out."""
 
 
 def run(
@@ -44,7 +45,7 @@ def run(
         stage: The stages that begin from nothing, or one stage.
         device: Where to train.
         start: A folder of weights to go on from; the second stage alone needs its autoencoder, the
-            causal one a whole model.
+            last two a whole model.
         workers: Those who train together, each with a batch of its own; the first writes.
 
     Raises:
@@ -69,6 +70,8 @@ def run(
         train_transformer(recipe, folder, device, autoencoder, denoiser, workers)
     if stage == "causal":
         loss = train_causal(recipe, folder, device, finished, workers)
+    if stage == "few_steps":
+        loss = train_few_steps(recipe, folder, device, finished, workers)
     if stage != "autoencoder":
         workers.wait()
         drop_states(folder)

@@ -6,6 +6,7 @@ from typing import Literal
 from longtake.config import (
     AutoencoderConfig,
     CausalConfig,
+    JumpConfig,
     ModelConfig,
     TextConfig,
     TrainConfig,
@@ -16,6 +17,8 @@ from longtake.text.tokenizer import split
 from longtake.train.takes import Filming, check_whole_chunks
 from longtake.world import vocabulary
 from longtake.world.level import FIRST, Level, level_named
+
+LevelName = Literal["first", "cast", "action", "whole"]
 
 HELD_OUT_SEED = 777
 """Scenes of this seed are only looked at, never trained on."""
@@ -39,7 +42,7 @@ class PrevizRecipe:
         )
     )
     """Shapes; the vocabulary is the level's unless another is given."""
-    level: Literal["first", "cast", "action", "whole"] = "first"
+    level: LevelName = "first"
     """How much of the world is trained on; wider levels can go on from narrower ones' weights."""
     autoencoder: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -70,6 +73,15 @@ class PrevizRecipe:
     """Third stage, run by its name alone: from a trained model to one that goes on by chunks."""
     takes: CausalConfig = field(default_factory=CausalConfig)
     """What the third stage teaches."""
+    few_steps: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1500, batch=16, pool=2048, refresh_every=16, log_every=50, seed=5,
+            learning_rate=3e-4, muon_learning_rate=4e-4, caption_dropout=0.0, ema=0.998,
+        )
+    )  # fmt: skip
+    """Fourth stage, run by its name alone: from a trained model to one that needs few steps."""
+    jumps: JumpConfig = field(default_factory=JumpConfig)
+    """What the fourth stage teaches."""
     held_out: int = 32
     """Held-out clips that statistics and scores are measured on."""
 
@@ -80,7 +92,7 @@ class PrevizRecipe:
 
     def __post_init__(self) -> None:
         """Check what must fit across the stages, and take the level's words."""
-        check_whole_chunks(self.causal.frames, self.takes.chunk)
+        check_whole_chunks(self.causal.frames, self.takes.chunk, "causal.frames")
         if self.model.words == world_words():
             level = level_named(self.level)
             tokens = max(self.model.text.max_tokens, level.most_tokens)

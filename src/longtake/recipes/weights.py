@@ -9,7 +9,7 @@ from torch import nn
 
 from longtake.checkpoints import load_tensors, save_tensors
 from longtake.config import ModelConfig, to_dict
-from longtake.pipeline import Parts
+from longtake.pipeline import Parts, build
 from longtake.presets import MODEL_FILE, PARTS
 from longtake.recipes.folder import weights_path
 from longtake.storage import atomic_write, output_errors
@@ -35,6 +35,18 @@ def export_model(folder: Path, parts: Parts, config: ModelConfig) -> None:
         export(part, weights_path(folder, name))
     with atomic_write(folder / MODEL_FILE) as temp, output_errors(folder / MODEL_FILE):
         temp.write_text(json.dumps(to_dict(config), indent=1) + "\n", "utf-8")
+
+
+def parts_from(start: Path, shapes: ModelConfig, device: torch.device) -> Parts:
+    """The networks with the weights of a model, new words aside; the autoencoder stays fixed."""
+    text, transformer, autoencoder = parts = build(shapes)
+    fill_text(text, start, shapes.words)
+    fill(transformer, weights_path(start, "transformer"))
+    fill(autoencoder, weights_path(start, "autoencoder"))
+    autoencoder.eval().requires_grad_(False)
+    for part in parts:
+        part.to(device)
+    return parts
 
 
 def fill_text(text: TextEncoder, folder: Path, words: tuple[str, ...]) -> None:

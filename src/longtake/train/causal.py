@@ -50,6 +50,64 @@ def two_streams(
     return torch.cat(velocities, dim=2)
 
 
+def history_states(
+    transformer: Transformer,
+    history: Latents,
+    sigma: Float[Tensor, "b t"],
+    text: Float[Tensor, "b chunks m e"],
+    mask: Bool[Tensor, "b chunks m"],
+    chunks: tuple[int, ...],
+) -> tuple[State | None, ...]:
+    """The state before each chunk of a take, as a rollout that committed `history` would have it.
+
+    Args:
+        transformer: With `linear` or `block` attention.
+        history: Latents of the whole take, clean or nearly so.
+        sigma: Their noise levels.
+        text: Embeddings of the caption in force in each chunk, from the text encoder.
+        mask: True where a text token is real.
+        chunks: Latent frames of each chunk, in order.
+    """
+    states: list[State | None] = [None]
+    parts, levels = history.split(chunks, dim=2), sigma.split(chunks, dim=1)
+    for number, part in enumerate(parts[:-1]):
+        told = text[:, number], mask[:, number]
+        size = (part.shape[2],)
+        _, after = transformer.advance(part, levels[number], *told, size, states[-1])
+        states.append(_widened(after))
+    return tuple(states)
+
+
+def after_history(
+    transformer: Transformer,
+    states: tuple[State | None, ...],
+    noisy: Latents,
+    sigma: Float[Tensor, "b t"],
+    text: Float[Tensor, "b chunks m e"],
+    mask: Bool[Tensor, "b chunks m"],
+) -> Latents:
+    """Velocity of every chunk of a take, each after the state before it.
+
+    With `history_states` it is `two_streams`, for several passes over the same history.
+
+    Args:
+        transformer: With `linear` or `block` attention.
+        states: The state before each chunk.
+        noisy: Latents of the whole take at their noise levels.
+        sigma: Noise level of each latent frame, in [0, 1].
+        text: Embeddings of the caption in force in each chunk, from the text encoder.
+        mask: True where a text token is real.
+    """
+    ends = [state.latent_frames for state in states if state] + [noisy.shape[2]]
+    velocities, start = [], 0
+    for number, (state, end) in enumerate(zip(states, ends, strict=True)):
+        told = text[:, number], mask[:, number]
+        here, level = noisy[:, :, start:end], sigma[:, start:end]
+        velocities.append(transformer.advance(here, level, *told, (end - start,), state)[0])
+        start = end
+    return torch.cat(velocities, dim=2)
+
+
 def monotone_levels(
     rows: int,
     chunks: int,
@@ -85,12 +143,22 @@ def _for_both(state: State, rows: int) -> State:
     def twice(x: Tensor) -> Tensor:
         return torch.cat([x[:rows], x[:rows]])
 
+    layers = tuple(
+        LayerState(type(layer.memory)(*map(twice, layer.memory)), twice(layer.frame))
+        for layer in _widened(state).layers
+    )
+    return State(layers, state.latent_frames)
+
+
+def _widened(state: State) -> State:
+    """The state with its sums in fp32."""
+
     def wide(x: Tensor) -> Tensor:
         # Autocast makes the sums of one chunk in bf16; those over many must not be.
-        return twice(x.to(torch.promote_types(x.dtype, torch.float32)))
+        return x.to(torch.promote_types(x.dtype, torch.float32))
 
     layers = tuple(
-        LayerState(type(layer.memory)(*map(wide, layer.memory)), twice(layer.frame))
+        LayerState(type(layer.memory)(*map(wide, layer.memory)), layer.frame)
         for layer in state.layers
     )
     return State(layers, state.latent_frames)

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Latents = Float[Tensor, "b c t h w"]
@@ -82,10 +82,35 @@ def chunk_loss(
         predicted: The network's.
         sigma: Noise level of each latent frame, in [0, 1]; little is below 0.5.
     """
+    return _frame_losses(target, predicted, sigma > 0, (sigma > 0) & (sigma < 0.5))
+
+
+def jump_loss(
+    target: Latents,
+    predicted: Latents,
+    sigma: Float[Tensor, "b t"],
+    after: Float[Tensor, "b t"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Flow loss over all latent frames that jump, and over those that jump to the end.
+
+    |x_student - x_teacher|^2 / (sigma - after)^2, where both jump from the same latents.
+
+    Args:
+        target: Mean velocity of the teacher's way.
+        predicted: The network's velocity where the jump begins.
+        sigma: Noise level of each latent frame there, in [0, 1].
+        after: Where the jump ends; a frame that stays at its level does not count.
+    """
+    jumps = sigma > after
+    return _frame_losses(target, predicted, jumps, jumps & (after == 0))
+
+
+def _frame_losses(
+    target: Latents, predicted: Latents, counted: Bool[Tensor, "b t"], shown: Bool[Tensor, "b t"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean squared error over the latent frames that count, and over those only shown."""
     errors = (predicted.float() - target.float()).square().mean(dim=(1, 3, 4))
-    noisy = sigma > 0
-    low = noisy & (sigma < 0.5)
-    losses = [(errors * part).sum() / part.sum().clamp_min(1) for part in (noisy, low)]
+    losses = [(errors * part).sum() / part.sum().clamp_min(1) for part in (counted, shown)]
     return losses[0], losses[1].detach()
 
 

@@ -25,7 +25,7 @@ Told = tuple[str, ...]
 """The caption in force in each chunk."""
 
 
-def check_whole_chunks(frames: int, chunk: int) -> None:
+def check_whole_chunks(frames: int, chunk: int, name: str) -> None:
     """Check that clips are whole chunks.
 
     Raises:
@@ -35,7 +35,7 @@ def check_whole_chunks(frames: int, chunk: int) -> None:
     if length % chunk:
         near = max(length // chunk, 1) * step + 1
         msg = (
-            f"causal.frames must be {step}n + 1 with chunks of {chunk} latent frames, "
+            f"{name} must be {step}n + 1 with chunks of {chunk} latent frames, "
             f"got {frames}; the nearest are {near} and {near + step}"
         )
         raise SettingError(msg)

@@ -1,0 +1,238 @@
+"""Fourth stage: a model that needs many guided steps learns to make the same films in few."""
+
+import logging
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from longtake import flow
+from longtake.checkpoints import read_json
+from longtake.config import JumpConfig, ModelConfig, Sampling, TrainConfig, from_dict, to_dict
+from longtake.errors import SettingError
+from longtake.guidance import classifier_free
+from longtake.model import Transformer
+from longtake.parallel import ALONE, Workers
+from longtake.presets import MODEL_FILE
+from longtake.recipes.autoencoder import compile_residuals
+from longtake.recipes.causal import noisy_past
+from longtake.recipes.denoiser import drop_captions, null_like, sample_strips
+from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe, world_words
+from longtake.recipes.weights import export_model, parts_from
+from longtake.text import TextEncoder, Tokenizer
+from longtake.train.causal import after_history, history_states
+from longtake.train.data import Batch, Ring, generator_for, latent_ring
+from longtake.train.few_steps import Velocity, dpm_solver_2m, euler, mean_velocity
+from longtake.train.loop import Loss, Prepare, Stage, Trainer
+from longtake.train.losses import jump_loss
+from longtake.train.takes import Filming, check_whole_chunks, take_ring
+from longtake.vae import Autoencoder
+from longtake.world.level import level_named
+
+logger = logging.getLogger("longtake.train")
+Denoiser = tuple[TextEncoder, Transformer]
+
+
+def few_steps_shapes(start: Path, jumps: JumpConfig) -> ModelConfig:
+    """What the stage leaves: the model it goes on from, sampled in jumps without guidance."""
+    shapes = from_dict(ModelConfig, read_json(start / MODEL_FILE))
+    sampling = Sampling(steps=jumps.steps, guidance=1.0, shift=jumps.shift, sampler="euler")
+    return replace(shapes, sampling=sampling)
+
+
+def train_few_steps(
+    recipe: PrevizRecipe,
+    folder: Path,
+    device: torch.device,
+    start: Path,
+    workers: Workers = ALONE,
+) -> float | None:
+    """Train a copy of a model to jump where the model walks; leaves one that needs few steps.
+
+    Returns the loss on held-out clips, to the first worker.
+
+    Args:
+        recipe: Settings; the shapes and the vocabulary are those of the model.
+        folder: Where the weights, the log and the pictures go.
+        device: Where to train.
+        start: The model: teacher, and what the student begins as. Its autoencoder does not change.
+        workers: Those who train together; the first writes.
+
+    Raises:
+        SettingError: clips that the model was not made for.
+    """
+    config, jumps, shapes = recipe.few_steps, recipe.jumps, few_steps_shapes(start, recipe.jumps)
+    filming = _filming(recipe, shapes)
+    chunks = filming.chunks if shapes.chunk else ()
+    torch.manual_seed(config.seed)
+    text, transformer, autoencoder = parts = parts_from(start, shapes, device)
+    teacher = deepcopy(text).requires_grad_(False), deepcopy(transformer).requires_grad_(False)
+    if config.compile:
+        compile_residuals(autoencoder)
+        for block in (*transformer.blocks, *teacher[1].blocks):
+            block.compile(dynamic=False)
+
+    @torch.compiler.set_stance("force_eager")
+    def preview(path: Path) -> None:
+        sample_strips(path, config, recipe.level, shapes, parts)
+
+    prepare = _jump_inputs(filming, jumps, chunks)
+    loss = _jump_loss((text, transformer), teacher, config, jumps, chunks)
+    stage = Stage(
+        name="few_steps",
+        module=nn.ModuleDict({"text": text, "transformer": transformer}),
+        outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
+        ring=_ring(filming, shapes, autoencoder, workers),
+        fill=max(1, config.pool // config.render_batch // 4),
+        prepare=prepare,
+        loss=loss,
+        metric="last_jump",
+        preview=preview,
+        shapes=to_dict(shapes) | {"takes": to_dict(filming.takes), "jumps": to_dict(jumps)},
+    )
+    trainer = Trainer(stage, config, folder, workers)
+
+    @torch.compiler.set_stance("force_eager")
+    @torch.no_grad()
+    def held_out() -> float:
+        unseen = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
+        batch = _ring(unseen, shapes, autoencoder, ALONE).make(0)
+        return loss(*prepare(batch, generator_for(HELD_OUT_SEED, 0, device)))[0].item()
+
+    if workers.first and not trainer.step:
+        logger.info("few_steps: held-out loss %.4f at the start", held_out())
+    trainer.run()
+    if not workers.first:
+        return None
+    quality = held_out()
+    logger.info("few_steps: held-out loss %.4f", quality)
+    export_model(folder, parts, shapes)
+    return quality
+
+
+def _filming(recipe: PrevizRecipe, shapes: ModelConfig) -> Filming:
+    """Clips as the model makes them; scripts too if it goes on by chunks.
+
+    Raises:
+        SettingError: too long or no whole chunks, or words that the model does not know.
+    """
+    config, level = recipe.few_steps, level_named(recipe.level)
+    if unknown := sorted(set(world_words(level)) - set(shapes.words)):
+        msg = (
+            f"level {recipe.level} has words that the model does not know, as {unknown[0]!r}; "
+            "set the level that it was trained on"
+        )
+        raise SettingError(msg)
+    if config.frames > shapes.max_frames:
+        msg = (
+            f"few_steps.frames must be at most {shapes.max_frames}, the longest take of the "
+            f"model, got {config.frames}"
+        )
+        raise SettingError(msg)
+    if not shapes.chunk:
+        return Filming(config=config, takes=recipe.takes, level=level)
+    check_whole_chunks(config.frames, shapes.chunk, "few_steps.frames")
+    return Filming(config=config, takes=replace(recipe.takes, chunk=shapes.chunk), level=level)
+
+
+def _ring(
+    filming: Filming, shapes: ModelConfig, autoencoder: Autoencoder, workers: Workers
+) -> Ring:
+    tokenizer = Tokenizer(shapes.words, shapes.text.max_tokens)
+    if shapes.chunk:
+        return take_ring(filming, autoencoder, tokenizer, workers)
+    return latent_ring(filming.config, autoencoder, tokenizer, workers, filming.level)
+
+
+def _jump_inputs(filming: Filming, jumps: JumpConfig, chunks: tuple[int, ...]) -> Prepare:
+    """Latents, which jump each chunk makes, captions, and the past if there is one."""
+    takes, dropout = filming.takes, filming.config.caption_dropout
+
+    def prepare(batch: Batch, generator: torch.Generator) -> Batch:
+        clean, wordings = batch[0].float(), batch[1].long()
+        rows, _, latent_frames, _, _ = clean.shape
+        device = clean.device
+        tokens = drop_captions(wordings, dropout, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        sizes = chunks or (latent_frames,)
+        shape = (len(sizes), rows, 1)
+        places = torch.randint(jumps.steps, shape, generator=generator, device=device)
+        place = torch.cat([p.expand(-1, n) for p, n in zip(places, sizes, strict=True)], dim=1)
+        given = torch.zeros_like(place, dtype=torch.bool)
+        if not chunks:
+            return clean, noise, place, given, tokens
+        chance = torch.rand(rows, generator=generator, device=device)
+        given[:, 0] = chance < takes.first_frame
+        return clean, noise, place, given, tokens, *noisy_past(clean, takes, generator)
+
+    return prepare
+
+
+def _jump_loss(
+    student: Denoiser,
+    teacher: Denoiser,
+    config: TrainConfig,
+    jumps: JumpConfig,
+    chunks: tuple[int, ...],
+) -> Loss:
+    """Those inputs to (loss of the jumps, that of the last jumps)."""
+    device = teacher[1].head_table.device
+    fine = flow.schedule(jumps.steps * jumps.parts, jumps.shift).float().to(device)
+    within = torch.arange(jumps.parts + 1, device=device)[:, None, None]
+    before = torch.arange(jumps.steps, device=device)[:, None, None]
+
+    def autocast() -> torch.autocast:
+        # One for each pass: weights cast inside no_grad and kept would have no gradient later.
+        return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+    def loss(
+        clean: Tensor, noise: Tensor, place: Tensor, given: Tensor, tokens: Tensor, *past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        levels = fine[place * jumps.parts + within] * ~given
+        x = flow.interpolate(clean, noise, levels[0])
+        own = round(jumps.own * len(x))
+        if own:
+            path = (fine[jumps.parts * before.minimum(place)] * ~given)[:, :own]
+            begin = flow.interpolate(clean[:own], noise[:own], path[0])
+            with torch.no_grad(), autocast():
+                jump = _velocity(student, chunks, tokens[:own], tuple(part[:own] for part in past))
+                x = torch.cat([euler(jump, begin, path), x[own:]])
+        with torch.no_grad(), autocast():
+            walk = _guided(teacher, jumps.guidance, chunks, tokens, past)
+            end = dpm_solver_2m(walk, x, levels)
+        with autocast():
+            predicted = _velocity(student, chunks, tokens, past)(x, levels[0])
+        first, last = levels[0], levels[-1]
+        return jump_loss(mean_velocity(x, end, first, last), predicted, first, last)
+
+    return loss
+
+
+def _velocity(denoiser: Denoiser, chunks: tuple[int, ...], tokens: Tensor, past: Batch) -> Velocity:
+    """The denoiser under captions; by chunks after a past, which it reads once."""
+    text, transformer = denoiser
+    embeddings, mask = text(tokens.flatten(0, -2))
+    if not chunks:
+        return lambda x, sigma: transformer(x, sigma, embeddings, mask).float()
+    told = embeddings.unflatten(0, tokens.shape[:-1]), mask.view(tokens.shape)
+    history, levels = past
+    states = history_states(transformer, history, levels, *told, chunks)
+    return lambda x, sigma: after_history(transformer, states, x, sigma, *told).float()
+
+
+def _guided(
+    denoiser: Denoiser, scale: float, chunks: tuple[int, ...], tokens: Tensor, past: Batch
+) -> Velocity:
+    """The denoiser pushed away from what it does without a caption, as in a film."""
+    if scale == 1.0:
+        return _velocity(denoiser, chunks, tokens, past)
+    twice = tuple(torch.cat([part, part]) for part in past)
+    both = _velocity(denoiser, chunks, torch.cat([tokens, null_like(tokens)]), twice)
+
+    def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+        conditional, unconditional = both(torch.cat([x, x]), torch.cat([sigma, sigma])).chunk(2)
+        return classifier_free(conditional, unconditional, scale)
+
+    return velocity
