@@ -135,6 +135,7 @@ class Broken:
     """A model that fails in the middle of a film."""
 
     name, model_hash, precision, config = "previz", "", "fp32", SimpleNamespace(chunk=0)
+    defaults = SampleConfig()
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

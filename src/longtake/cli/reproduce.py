@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+    from longtake.media.compare import Likeness
     from longtake.pipeline import Pipeline
     from longtake.shots.manifest import SceneManifest
 
@@ -94,9 +95,18 @@ def reproduce(
         else:
             _scene(pipe, told, again, tags, show)
         alike = compare(film, again)
-    reasons = _reasons(pipe, told, film)
+    report = _report(film, alike, _reasons(pipe, told, film), time.perf_counter() - started)
+    if out.as_json:
+        tell(json.dumps(asdict(report)))
+    elif not out.quiet:
+        tell(_summary(report, alike.frames))
+
+
+def _report(
+    film: Path, alike: "Likeness", reasons: tuple[str, ...], elapsed_s: float
+) -> Reproduction:
     same = alike.mean_db == math.inf and alike.frames[0] == alike.frames[1]
-    report = Reproduction(
+    return Reproduction(
         film=str(film),
         same_bytes=alike.same_bytes,
         same_frames=same,
@@ -104,12 +114,8 @@ def reproduce(
         worst_db=None if same else round(alike.worst_db, 2),
         frames=alike.frames[1],
         reasons=reasons,
-        elapsed_s=round(time.perf_counter() - started, 3),
+        elapsed_s=round(elapsed_s, 3),
     )
-    if out.as_json:
-        tell(json.dumps(asdict(report)))
-    elif not out.quiet:
-        tell(_summary(report, alike.frames))
 
 
 def _check(told: Manifest, film: Path, image: Path | None) -> None:

@@ -78,38 +78,40 @@ def train_few_steps(
     def preview(path: Path) -> None:
         sample_strips(path, config, recipe.level, shapes, parts)
 
-    prepare = _jump_inputs(filming, jumps, chunks)
-    loss = _jump_loss((text, transformer), teacher, config, jumps, chunks)
     stage = Stage(
         name="few_steps",
         module=nn.ModuleDict({"text": text, "transformer": transformer}),
         outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
         ring=_ring(filming, shapes, autoencoder, workers),
         fill=max(1, config.pool // config.render_batch // 4),
-        prepare=prepare,
-        loss=loss,
+        prepare=_jump_inputs(filming, jumps, chunks),
+        loss=_jump_loss((text, transformer), teacher, config, jumps, chunks),
         metric="last_jump",
         preview=preview,
         shapes=to_dict(shapes) | {"takes": to_dict(filming.takes), "jumps": to_dict(jumps)},
     )
     trainer = Trainer(stage, config, folder, workers)
-
-    @torch.compiler.set_stance("force_eager")
-    @torch.no_grad()
-    def held_out() -> float:
-        unseen = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
-        batch = _ring(unseen, shapes, autoencoder, ALONE).make(0)
-        return loss(*prepare(batch, generator_for(HELD_OUT_SEED, 0, device)))[0].item()
-
+    unseen = _ring(
+        replace(filming, config=replace(config, seed=HELD_OUT_SEED)), shapes, autoencoder, ALONE
+    )
     if workers.first and not trainer.step:
-        logger.info("few_steps: held-out loss %.4f at the start", held_out())
+        logger.info("few_steps: held-out loss %.4f at the start", _held_out_loss(stage, unseen))
     trainer.run()
     if not workers.first:
         return None
-    quality = held_out()
+    quality = _held_out_loss(stage, unseen)
     logger.info("few_steps: held-out loss %.4f", quality)
     export_model(folder, parts, shapes)
     return quality
+
+
+@torch.compiler.set_stance("force_eager")
+@torch.no_grad()
+def _held_out_loss(stage: Stage, unseen: Ring) -> float:
+    """Loss on one rendering of clips that training never sees."""
+    device = next(stage.module.parameters()).device
+    inputs = stage.prepare(unseen.make(0), generator_for(HELD_OUT_SEED, 0, device))
+    return stage.loss(*inputs)[0].item()
 
 
 def _filming(recipe: PrevizRecipe, shapes: ModelConfig) -> Filming:
