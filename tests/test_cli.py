@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from longtake import __version__, pipeline
@@ -135,6 +136,7 @@ class Broken:
     """A model that fails in the middle of a film."""
 
     name, model_hash, precision, config = "previz", "", "fp32", SimpleNamespace(chunk=0)
+    device = torch.device("cpu")
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
