@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from longtake import __version__, pipeline
@@ -136,6 +137,7 @@ class Broken:
 
     name, model_hash, precision, config = "previz", "", "fp32", SimpleNamespace(chunk=0)
     defaults = SampleConfig()
+    device = torch.device("cpu")
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

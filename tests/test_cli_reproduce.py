@@ -207,3 +207,19 @@ def test_an_animatic_takes_a_guide_track_and_shows_dissolves(sound):
     assert steps.max() < 2 * steps.mean()
     with av.open("scene_animatic.mp4") as container:
         assert len(container.streams.audio) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_film_that_was_cut_shorter_is_told_by_its_frames(capsys):
+    assert run(["generate", "a red ball", *SMALL, "--seconds", "1"]) == DONE
+    tags = read_metadata(Path("film.mp4"))
+    record = {key: tags[key] for key in ("title", "comment", manifest.TAG)}
+    pixels, _ = read_video(Path("film.mp4"))
+    with VideoWriter(Path("short.mp4"), width=96, height=64, metadata=record) as film:
+        film.write(pixels[:9])
+    assert run(["reproduce", "short.mp4", "--quiet", "--json"]) == DONE
+    assert not json.loads(capsys.readouterr().out)["same_frames"]
+    assert run(["reproduce", "short.mp4"]) == DONE
+    out = capsys.readouterr().out
+    assert "9 frames there, 17 made" in out
+    assert "reason: everything told is as it was" in out

@@ -262,7 +262,11 @@ def test_a_guide_track_leaves_the_length_of_the_film(folder, capsys, sound, seco
 
 
 def test_what_has_no_sound_is_refused_before_anything_is_made(folder, capsys):
-    Path("guide.wav").write_bytes(b"no sound")
+    for nothing in (b"no sound", b"#EXTM3U\nother.wav", b"RIFF, and then nothing"):
+        Path("guide.wav").write_bytes(nothing)
+        told = complaint(capsys, "shoot", "scene.csv", *SMALL, "--audio", "guide.wav")
+        assert "cannot read the sound" in told
+    Path("guide.wav").unlink()
     told = complaint(capsys, "shoot", "scene.csv", *SMALL, "--audio", "guide.wav")
     assert "cannot read the sound" in told
     assert not Path("scene").exists()

@@ -40,7 +40,7 @@ class Reproduction:
     same_bytes: bool
     same_frames: bool
     psnr_db: float | None
-    """Of all frames together; None if they are equal."""
+    """Of all frames that both have together; None if they are equal."""
     worst_db: float | None
     """Of the frame that differs most; None if they are equal."""
     frames: int
@@ -95,26 +95,26 @@ def reproduce(
         else:
             _scene(pipe, told, again, tags, show)
         alike = compare(film, again)
-    report = _report(film, alike, _reasons(pipe, told, film), time.perf_counter() - started)
+    report = _compared(film, alike, _reasons(pipe, told, film), started)
     if out.as_json:
         tell(json.dumps(asdict(report)))
     elif not out.quiet:
         tell(_summary(report, alike.frames))
 
 
-def _report(
-    film: Path, alike: "Likeness", reasons: tuple[str, ...], elapsed_s: float
+def _compared(
+    film: Path, alike: "Likeness", reasons: tuple[str, ...], started: float
 ) -> Reproduction:
     same = alike.mean_db == math.inf and alike.frames[0] == alike.frames[1]
     return Reproduction(
         film=str(film),
         same_bytes=alike.same_bytes,
         same_frames=same,
-        psnr_db=None if same else round(alike.mean_db, 2),
-        worst_db=None if same else round(alike.worst_db, 2),
+        psnr_db=round(alike.mean_db, 2) if math.isfinite(alike.mean_db) else None,
+        worst_db=round(alike.worst_db, 2) if math.isfinite(alike.worst_db) else None,
         frames=alike.frames[1],
         reasons=reasons,
-        elapsed_s=round(elapsed_s, 3),
+        elapsed_s=round(time.perf_counter() - started, 3),
     )
 
 
@@ -240,6 +240,8 @@ def _summary(report: Reproduction, frames: tuple[int, int]) -> str:
         line = f"{report.film}: equal bytes, {report.frames} frames"
     elif report.same_frames:
         line = f"{report.film}: equal frames, {report.frames} of them, in other bytes"
+    elif report.psnr_db is None:
+        line = f"{report.film}: the frames that both have are equal"
     else:
         line = f"{report.film}: PSNR {report.psnr_db} dB, {report.worst_db} dB in the worst frame"
     if frames[0] != frames[1]:

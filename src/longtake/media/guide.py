@@ -19,6 +19,17 @@ _SAMPLES = 48_000
 """Samples a second, as editors want them."""
 _BITS = 192_000
 _PIECE = 1024
+_MAGIC = (
+    (0, b"RIFF", "wav"),
+    (0, b"FORM", "aiff"),
+    (0, b"fLaC", "flac"),
+    (0, b"OggS", "ogg"),
+    (0, b"ID3", "mp3"),
+    (0, b"\xff\xfb", "mp3"),
+    (4, b"ftyp", "mov"),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),
+)
+"""Where which bytes stand; any other file is not opened, for a playlist could lead elsewhere."""
 
 
 def add_guide(
@@ -34,7 +45,7 @@ def add_guide(
 
     Args:
         film: Picture; its packets are copied.
-        sound: Anything with a sound track; what goes beyond the film is cut off.
+        sound: A file with a sound track; what goes beyond the film is cut off.
         path: The new mp4.
         fps: Frames per second.
         tags: Container tags.
@@ -91,7 +102,7 @@ def has_sound(film: Path) -> bool:
 def _sound(path: Path) -> Iterator[AudioFrame]:
     resampler = AudioResampler(format="fltp", layout="stereo", rate=_SAMPLES)
     try:
-        with av.open(f"file:{path.absolute()}") as container:
+        with av.open(str(path.absolute()), format=_kind(path)) as container:
             for frame in container.decode(container.streams.audio[0]):
                 yield from resampler.resample(frame)
             yield from resampler.resample(None)
@@ -101,6 +112,16 @@ def _sound(path: Path) -> Iterator[AudioFrame]:
     except IndexError as error:
         msg = f"{path} has no sound track"
         raise MediaError(msg) from error
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(16)
+    for offset, magic, kind in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return kind
+    msg = f"cannot read the sound of {path}: it is no WAV, AIFF, FLAC, Ogg, MP3, mp4, mov or mkv"
+    raise MediaError(msg)
 
 
 def _silence(samples: int) -> Iterator[AudioFrame]:
