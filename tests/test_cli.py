@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -195,6 +196,13 @@ def test_traceback_is_shown_on_request(folder, monkeypatch, capsys):
 
 def test_defaults_are_the_settings_of_a_sample():
     assert settings_of(FilmOptions()) == (SampleConfig(), [])
+
+
+def test_options_that_are_not_given_are_those_of_the_model():
+    quick = SampleConfig(steps=4, guidance=1.0, shift=8.0, sampler="euler")
+    assert settings_of(FilmOptions(), quick) == (quick, [])
+    made, _ = settings_of(FilmOptions(steps=9, seed=3), quick)
+    assert made == replace(quick, steps=9, seed=3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,12 @@ from longtake.config import (
     Cue,
     ModelConfig,
     SampleConfig,
+    Sampling,
     TextConfig,
     TrainConfig,
     TransformerConfig,
+    from_dict,
+    to_dict,
 )
 from longtake.errors import SettingError
 
@@ -220,3 +224,19 @@ def test_what_a_model_is_taught_by_chunks_has_ranges(changes, said):
     with pytest.raises(SettingError, match=re.escape(said)):
         CausalConfig(**changes)
     assert CausalConfig().chunk == 5
+
+
+def test_a_model_file_from_before_sampling_was_in_it_is_sampled_as_then(tiny):
+    data = to_dict(tiny)
+    del data["sampling"]
+    assert from_dict(ModelConfig, data).sampling.settings() == SampleConfig()
+
+
+def test_how_a_model_is_sampled_survives_its_file(tiny):
+    quick = replace(tiny, sampling=Sampling(steps=4, guidance=1.0, sampler="euler"))
+    assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(quick)))) == quick
+
+
+def test_a_model_cannot_ask_for_what_a_film_cannot_have():
+    with pytest.raises(SettingError, match="steps must be 1 to 1000, got 0"):
+        Sampling(steps=0)

@@ -4,7 +4,7 @@ from unittest.mock import ANY
 import pytest
 import torch
 
-from longtake.config import Cue, SampleConfig
+from longtake.config import Cue, SampleConfig, Sampling
 from longtake.errors import CannotHere, ModelError, PromptError, SettingError
 from longtake.pipeline import (
     Border,
@@ -94,6 +94,13 @@ def test_seconds_and_seed_override_the_settings(pipeline):
     made = pipeline.generate("a red ball", seconds=0.5, seed=3, settings=SETTINGS)
     assert (made.settings.frames, made.settings.seed) == (9, 3)
     assert len(made.frames) == 9
+
+
+def test_a_film_without_settings_is_sampled_as_the_model_says(tiny):
+    own = Sampling(steps=2, guidance=1.0, shift=4.0, sampler="euler")
+    config = replace(tiny, sampling=own, max_frames=81)
+    quick = Pipeline(name="quick", model_hash="", config=config, parts=build(config))
+    assert quick.generate("a red ball", seconds=0.25).settings == replace(own.settings(), frames=5)
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_name():

@@ -324,3 +324,37 @@ def test_the_example_is_a_change_of_the_recipe():
     assert recipe.level == "whole"
     assert recipe.few_steps.minutes == 4
     assert recipe.jumps.steps == 4
+
+
+@pytest.fixture
+def no_graphs():
+    """None from other tests, and none left to them."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.compile
+@pytest.mark.usefixtures("no_graphs")
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # from inside the compiler
+def test_the_blocks_have_few_graphs_for_each_of_the_three_passes(
+    start, kind, tmp_path, monkeypatch
+):
+    compiled, made = torch.compile, []
+
+    def counted(graph, _):
+        made.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **options: compiled(f, backend=counted, **options)
+    )
+    monkeypatch.setattr(few_steps, "sample_strips", lambda *_: None)
+    # The hook that checks shapes makes the compiler count these and the blocks as one function.
+    monkeypatch.setattr(few_steps, "compile_residuals", lambda _: None)
+    recipe = merge(RECIPE, {"few_steps": {"compile": True, "frames": 17}})
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        run(recipe, tmp_path / "out", stage="few_steps", device=CPU, start=start)
+    blocks = [graph for graph in made if "attention" in graph.print_readable(print_output=False)]
+    # Own jumps, teacher and student; by chunks the first chunk and the others.
+    assert len(blocks) == (6 if kind == "by_chunks" else 3)

@@ -151,14 +151,15 @@ def _for_both(state: State, rows: int) -> State:
 
 
 def _widened(state: State) -> State:
-    """The state with its sums in fp32."""
+    """The state with its sums in fp32, laid out the same after every chunk."""
 
     def wide(x: Tensor) -> Tensor:
         # Autocast makes the sums of one chunk in bf16; those over many must not be.
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
     layers = tuple(
-        LayerState(type(layer.memory)(*map(wide, layer.memory)), layer.frame)
+        # Compiled layers would be compiled anew for each layout of the frame.
+        LayerState(type(layer.memory)(*map(wide, layer.memory)), layer.frame.contiguous())
         for layer in state.layers
     )
     return State(layers, state.latent_frames)
