@@ -91,9 +91,8 @@ def train_few_steps(
         shapes=to_dict(shapes) | {"takes": to_dict(filming.takes), "jumps": to_dict(jumps)},
     )
     trainer = Trainer(stage, config, folder, workers)
-    unseen = _ring(
-        replace(filming, config=replace(config, seed=HELD_OUT_SEED)), shapes, autoencoder, ALONE
-    )
+    other = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
+    unseen = _ring(other, shapes, autoencoder, ALONE)
     if workers.first and not trainer.step:
         logger.info("few_steps: held-out loss %.4f at the start", _held_out_loss(stage, unseen))
     trainer.run()
