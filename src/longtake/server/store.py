@@ -473,4 +473,3 @@ def _job(row: tuple) -> Job:
     for name in ("request", "progress", "error", "result"):
         values[name] = None if values[name] is None else json.loads(values[name])
     return Job(**{**values, "deleted": bool(values["deleted"])})
-
