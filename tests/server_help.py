@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -65,3 +66,55 @@ def end(process: subprocess.Popen) -> int:
     process.stdin.close()
     process.stdout.close()
     return code
+
+
+class Server:
+    """A server in a process of its own, on a free port."""
+
+    def __init__(self, folder: Path, model: Path, *more: str, **environment: str):
+        self.data = folder / "data"
+        self.command = [
+            sys.executable, "-m", "longtake", "serve", "--port", "0", "--data", str(self.data),
+            "--model", str(model), "--threads", "1", *more,
+        ]  # fmt: skip
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self.log = folder / "server.log"
+        self.start()
+
+    def start(self):
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                stdout=log,
+                start_new_session=True,
+            )
+
+        def told():
+            assert self.process.poll() is None, self.log.read_text()[-2000:]
+            text = self.log.read_bytes()[before:].decode()
+            return re.search(r"listens on (http://\S+)", text)
+
+        self.url = wait(told, "the server")[1]
+
+    def workers(self) -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == self.process.pid and fields[0] != "Z":
+                found.append(int(path.parent.name))
+        return found
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(60)

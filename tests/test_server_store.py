@@ -1,5 +1,6 @@
 """The store: nothing accepted is lost, nobody does a job twice, owners take turns."""
 
+import json
 import sqlite3
 import threading
 from dataclasses import replace
@@ -49,8 +50,6 @@ def add(store, owner="ann", prompt="a red ball", **more):
 
 
 def kinds(store, job):
-    import json
-
     return [json.loads(event.data)["type"] for event in store.events(0, job=job.id)]
 
 

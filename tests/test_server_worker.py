@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from server_help import end, request, start_worker, wait, write_model
 
-from longtake.config import Cue, to_dict
+from longtake.config import Cue, from_dict, to_dict
 from longtake.media.manifest import from_tags
 from longtake.media.video import read_metadata, read_video
 from longtake.server.files import JobFiles
@@ -128,8 +128,6 @@ def test_a_kept_take_is_extended_to_the_film_that_a_longer_one_would_have_been(s
 
 
 def _request(values):
-    from longtake.config import from_dict
-
     return from_dict(FilmRequest, values)
 
 
@@ -213,7 +211,6 @@ def test_a_worker_whose_server_is_gone_stops(store, worker):
     process.stdin.close()
     assert process.wait(30) == 0
     assert status(store, job) == "queued"
-    process.stdin = open("/dev/null")  # noqa: SIM115 - the fixture closes it
 
 
 def test_row_7_two_workers_share_the_jobs_and_do_none_twice(store, worker):

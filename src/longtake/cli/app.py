@@ -23,6 +23,7 @@ from longtake.cli.extend import extend
 from longtake.cli.generate import generate
 from longtake.cli.prompt import STDIN
 from longtake.cli.resume import resume
+from longtake.cli.serve import serve
 from longtake.cli.train import train
 from longtake.errors import SettingError
 
@@ -37,6 +38,7 @@ app.command(App(name="generate", default_command=generate))
 app.command(App(name="resume", default_command=resume))
 app.command(App(name="extend", default_command=extend))
 app.command(App(name="branch", default_command=branch))
+app.command(App(name="serve", default_command=serve))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
 
@@ -70,6 +72,11 @@ _VERBS = {
         missing='take or prompt is missing; try: longtake branch film.longtake --at 30s "it rains"',
         one="a take and a prompt make one film, got {!r} as well; put the prompt in quotes",
         dash="a prompt that starts with - goes after --",
+    ),
+    "serve": _Verb(
+        missing="an option is missing; try: longtake serve --port 8000",
+        one="a server takes options alone, got {!r}; try: longtake serve --data FOLDER",
+        dash="its options begin with --",
     ),
     "train": _Verb(
         missing="the recipe is missing; try: longtake train previz --out FOLDER",

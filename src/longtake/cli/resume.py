@@ -97,8 +97,8 @@ def load_same(manifest: "TakeManifest", model: SameModelOptions, show: Display) 
         ModelError: it is not where it was.
         CannotHere: this machine has no such device.
     """
-    from longtake.rollout.numerics import fix_threads
     from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
 
     show.stage("load", 0, 1)
     precision = model.precision or ("fp32" if manifest.identity.precision == "fp32" else "bf16")

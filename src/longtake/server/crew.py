@@ -44,6 +44,11 @@ class Crew:
         self._tasks = [asyncio.create_task(self._keep_one()) for _ in range(self.size)]
 
     @property
+    def names(self) -> set[str]:
+        """Workers whose end is seen here."""
+        return set(self._processes)
+
+    @property
     def pids(self) -> list[int]:
         """Processes that run."""
         return [process.pid for process in self._processes.values()]

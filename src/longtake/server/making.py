@@ -19,7 +19,7 @@ from longtake.media.manifest import Manifest
 from longtake.media.picture import read_picture
 from longtake.media.sheet import contact_sheet, save_png, spread
 from longtake.media.video import VideoWriter
-from longtake.pipeline import Border, Event, Frames, Notice, Picture, Pipeline, Progress
+from longtake.pipeline import Border, Event, Frames, Notice, Picture, Pipeline
 from longtake.rollout.disk import check_disk, disk_of
 from longtake.rollout.folder import PICTURE, TakeFolder
 from longtake.rollout.fork import fork

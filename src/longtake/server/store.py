@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from longtake.errors import LongtakeError
 from longtake.server.jobs import ENDED, LIVE, Job, Json, Key, Lease, Status, StoredEvent, new_id
@@ -193,6 +194,11 @@ class Store:
         )
         return [StoredEvent(*row) for row in rows]
 
+    def ended(self, job: str) -> bool:
+        """Whether nothing will happen to a job any more."""
+        row = self._one("SELECT status FROM jobs WHERE id = ?", (job,))
+        return row is None or row[0] in ENDED
+
     def newest_event(self) -> int:
         """Number of the last event; 0 before the first."""
         return self._number("SELECT coalesce(max(seq), 0) FROM events")
@@ -314,6 +320,18 @@ class Store:
                 self._db.execute("UPDATE jobs SET strikes = strikes + 1 WHERE id = ?", (job,))
                 text = "the worker that made it died; the same request may do so again"
                 self._again(job, "worker_died", text, MOST_STRIKES)
+
+    def holders(self) -> list[str]:
+        """Workers that hold a job."""
+        held = "status = 'in_progress'"
+        return [name for (name,) in self._all(f"SELECT DISTINCT worker FROM jobs WHERE {held}")]
+
+    def release(self, worker: str) -> None:
+        """A worker is gone and nobody saw why: what it held waits again, no strike."""
+        with self.writing():
+            held = "worker = ? AND status = 'in_progress'"
+            for (job,) in self._all(f"SELECT id FROM jobs WHERE {held}", (worker,)):
+                self._again(job, "worker_gone", "its worker is gone", MOST_STRIKES)
 
     def park(self, lease: Lease) -> None:
         """Give a job back as it stands, no strike."""
@@ -469,7 +487,8 @@ def _text(data: Json) -> str:
 
 def _job(row: tuple) -> Job:
     names = [name.strip() for name in _COLUMNS.split(",")]
-    values = dict(zip(names, row, strict=True))
+    values: dict[str, Any] = dict(zip(names, row, strict=True))
     for name in ("request", "progress", "error", "result"):
         values[name] = None if values[name] is None else json.loads(values[name])
-    return Job(**{**values, "deleted": bool(values["deleted"])})
+    values["deleted"] = bool(values["deleted"])
+    return Job(**values)

@@ -26,6 +26,7 @@ from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest, Json, Lease
 from longtake.server.making import make
+from longtake.server.presence import appear
 from longtake.server.schema import StoreError
 from longtake.server.store import LeaseLost, Store
 
@@ -83,6 +84,7 @@ class Worker:
         """
         self.config, self.pipe, self.stop = config, pipe, stop
         self.data = Path(config.data)
+        self._present = appear(self.data, config.name)
         self.store = Store(self.data / STORE, lease_s=config.lease_s)
         self.store.hasten()
 
@@ -108,12 +110,16 @@ class Worker:
         except LeaseLost:
             _log("lease lost", lease)
         except Exception as error:  # noqa: BLE001 - the edge of a job: the worker goes on
-            try:
-                self._insist(lambda: self._account(lease, error))
-            except LeaseLost:
-                _log("lease lost", lease)
+            self._account(lease, error)
 
     def _account(self, lease: Lease, error: Exception) -> None:
+        """Write down what became of an attempt that made no film."""
+        try:
+            self._insist(lambda: self._judge(lease, error))
+        except LeaseLost:
+            _log("lease lost", lease)
+
+    def _judge(self, lease: Lease, error: Exception) -> None:
         """Write down what became of an attempt that made no film."""
         store = self.store
         match error:
