@@ -11,17 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.errors import OutputError, StateError
-from longtake.server.jobs import Key
+from longtake.server.clocks import Clocks
+from longtake.server.jobs import AlreadyEnded, Key, KeyReused, LeaseLost, QueueFull
 from longtake.server.schema import StoreError
-from longtake.server.store import (
-    MOST_STRIKES,
-    AlreadyEnded,
-    Clocks,
-    KeyReused,
-    LeaseLost,
-    QueueFull,
-    Store,
-)
+from longtake.server.store import MOST_STRIKES, Store
 
 
 class Watch:

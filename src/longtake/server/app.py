@@ -12,7 +12,15 @@ from starlette.exceptions import HTTPException
 from longtake import __version__
 from longtake.errors import LongtakeError
 from longtake.server import bodies, videos
-from longtake.server.bodies import Health, Model, ModelPage, Plan, Video, VideoDeleted, VideoPage
+from longtake.server.answers import (
+    Health,
+    Model,
+    ModelPage,
+    Plan,
+    Video,
+    VideoDeleted,
+    VideoPage,
+)
 from longtake.server.guard import App, Guard
 from longtake.server.house import House
 from longtake.server.refusals import ErrorBody, Refused, refusal_of, storage_full

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from longtake.config import FPS, Cue, SampleConfig, frames_for
+from longtake.config import Cue, SampleConfig, frames_for
 from longtake.errors import LongtakeError, PromptError, SettingError
 from longtake.prompt import clean_prompt
 from longtake.server.refusals import Refused, refusal_of
@@ -23,6 +23,9 @@ ALIASES = {
 """Names that other servers of this dialect use, and ours."""
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _MOST_TEXT = 40_000
+_TWICE, _LARGE = "a key is given twice", "a number is too large"
+_NAN, _DEEP = "NaN and Infinity are no numbers", "it is nested too deep"
+_BROKEN = "it cannot be parsed as UTF-8 JSON"
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -117,20 +120,20 @@ def read_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON
     def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise _bad_json("a key is given twice")
+            raise _bad_json(_TWICE)
         return found
 
     def number(text: str) -> float:
         if math.isinf(value := float(text)):
-            raise _bad_json("a number is too large")
+            raise _bad_json(_LARGE)
         return value
 
-    def constant(text: str) -> float:
-        raise _bad_json(f"{text} is not JSON")
+    def constant(_text: str) -> float:
+        raise _bad_json(_NAN)
 
     def whole(text: str) -> int:
         if len(text) > 400:
-            raise _bad_json("a number is too long")
+            raise _bad_json(_LARGE)
         return int(text)
 
     try:
@@ -139,9 +142,9 @@ def read_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON
             object_pairs_hook=once, parse_float=number, parse_constant=constant, parse_int=whole,
         )  # fmt: skip
     except RecursionError:
-        raise _bad_json("it is nested too deep") from None
+        raise _bad_json(_DEEP) from None
     except ValueError:
-        raise _bad_json("it cannot be parsed as UTF-8 JSON") from None
+        raise _bad_json(_BROKEN) from None
 
 
 def read_form(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -294,101 +297,3 @@ def _bad_json(why: str) -> Refused:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
-
-
-class Video(BaseModel):
-    """A job and its film."""
-
-    id: str
-    object: Literal["video"] = "video"
-    status: Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
-    progress: int
-    created_at: int
-    started_at: int | None
-    completed_at: int | None
-    expires_at: int | None
-    error: dict[str, str] | None
-    model: str
-    prompt: str
-    remixed_from_video_id: None = None
-    parent_id: str | None
-    seconds: str
-    size: str
-    frames: int
-    fps: int = FPS
-    seed: int
-    attempt: int
-    stage: str | None
-    block: int | None
-    blocks_total: int | None
-    step: int | None
-    steps_total: int | None
-    eta_s: float | None
-    frames_ready: int
-    notices: list[str]
-    resumable: bool
-    peak_memory_mb: int | None
-    inference_time_s: float | None
-    sha256: str | None
-
-
-class VideoPage(BaseModel):
-    """A page of videos."""
-
-    object: Literal["list"] = "list"
-    data: list[Video]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
-class VideoDeleted(BaseModel):
-    """A video that is gone."""
-
-    id: str
-    object: Literal["video.deleted"] = "video.deleted"
-    deleted: Literal[True] = True
-
-
-class Plan(BaseModel):
-    """What a film would take, found out without making it."""
-
-    object: Literal["plan"] = "plan"
-    model: str
-    frames: int
-    seconds: str
-    size: str
-    steps: int
-    blocks_total: int
-    disk_bytes: int
-    state_bytes: int | None
-    estimate_s: float | None
-    notices: list[str]
-
-
-class Model(BaseModel):
-    """A model that makes films here."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str = "longtake"
-    summary: str
-    max_frames: int
-    chunk: int
-    resumable: bool
-
-
-class ModelPage(BaseModel):
-    """The models."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class Health(BaseModel):
-    """Whether the server can make films."""
-
-    status: Literal["ok", "starting", "failing"]
-    workers: int
-    workers_ready: int

@@ -1,4 +1,4 @@
-"""The door: who may come in, with what, and what every answer carries. No route is outside of it."""
+"""The door: who may come in, with what, and what every answer carries; for every route."""
 
 import asyncio
 import json

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from longtake.config import Cue, SampleConfig
+from longtake.errors import LongtakeError
 
 Status = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
 LIVE = ("queued", "in_progress", "paused")
@@ -90,6 +91,22 @@ class Key:
     key: str
     digest: str
     """Of the request's body."""
+
+
+class LeaseLost(LongtakeError):  # noqa: N818 - said as one says it
+    """The job has been given to another worker, or was ended."""
+
+
+class KeyReused(LongtakeError):  # noqa: N818
+    """An Idempotency-Key came again with another request."""
+
+
+class QueueFull(LongtakeError):  # noqa: N818
+    """As many jobs wait as may wait."""
+
+
+class AlreadyEnded(LongtakeError):  # noqa: N818
+    """The job has ended and stays as it is."""
 
 
 def new_id() -> str:

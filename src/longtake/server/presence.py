@@ -1,4 +1,4 @@
-"""Which workers live: each holds a lock on a file of its own, and the system lets go of the dead."""
+"""Which workers live: each locks a file of its own, and the system unlocks those of the dead."""
 
 import fcntl
 import os

@@ -6,7 +6,7 @@ import resource
 import signal
 import socket
 import sys
-from asyncio import TimerHandle
+from asyncio import TimerHandle, Transport
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,7 +44,7 @@ def serve(config: ServeConfig) -> None:
         server = _Server(
             uvicorn.Config(
                 create_app(house),
-                http=_protocol(config.limits.header_s),
+                http=type("Timed", (_Timed,), {"header_s": config.limits.header_s}),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -77,45 +77,41 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _protocol(header_s: float) -> type[H11Protocol]:
-    """HTTP whose heads have to come in time."""
+class _Timed(H11Protocol):
+    """HTTP whose heads have to come in time: a connection without one is closed."""
 
-    class Timed(H11Protocol):
-        """Closes a connection whose head does not come."""
+    header_s = 10.0
+    _timer: TimerHandle | None = None
 
-        _timer: TimerHandle | None = None
+    def connection_made(self, transport: Transport) -> None:
+        super().connection_made(transport)
+        self._wait()
 
-        def connection_made(self, transport: object) -> None:
-            super().connection_made(transport)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._wait()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-                self._wait()
-            else:
-                self._done()
-
-        def connection_lost(self, exc: Exception | None) -> None:
+        else:
             self._done()
-            super().connection_lost(exc)
 
-        def _wait(self) -> None:
-            # The first byte starts the clock, the next ones do not start it anew.
-            if self._timer is None:
-                self._timer = self.loop.call_later(header_s, self._late)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
+        super().connection_lost(exc)
 
-        def _done(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+    def _wait(self) -> None:
+        # The first byte starts the clock, the next ones do not start it anew.
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.header_s, self._late)
 
-        def _late(self) -> None:
+    def _done(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
             self._timer = None
-            if self.conn.their_state is h11.IDLE:
-                self.transport.close()
 
-    return Timed
+    def _late(self) -> None:
+        self._timer = None
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()
 
 
 @contextmanager

@@ -7,55 +7,38 @@ what another has taken up.
 """
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longtake.errors import LongtakeError
-from longtake.server.jobs import ENDED, LIVE, Job, Json, Key, Lease, Status, StoredEvent, new_id
+from longtake.server.clocks import Clocks
+from longtake.server.jobs import (
+    ENDED,
+    LIVE,
+    AlreadyEnded,
+    Job,
+    Json,
+    Key,
+    KeyReused,
+    Lease,
+    LeaseLost,
+    QueueFull,
+    Status,
+    StoredEvent,
+    new_id,
+)
 from longtake.server.schema import connect, immediate
 
 MOST_STRIKES = 3
 """Workers that a job may take down."""
 MOST_ATTEMPTS = 100
 """Times a job is taken up at all; power cuts are not its fault, but there is an end."""
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _COLUMNS = (
     "id, owner, status, request, created_at, started_at, finished_at, expires_at, "
     "attempt, progress, error, result, deleted"
 )
 _HELD = "id = ? AND attempt = ? AND worker = ? AND status = 'in_progress'"
-
-
-class LeaseLost(LongtakeError):  # noqa: N818 - said as one says it
-    """The job has been given to another worker, or was ended."""
-
-
-class KeyReused(LongtakeError):  # noqa: N818
-    """An Idempotency-Key came again with another request."""
-
-
-class QueueFull(LongtakeError):  # noqa: N818
-    """As many jobs wait as may wait."""
-
-
-class AlreadyEnded(LongtakeError):  # noqa: N818
-    """The job has ended and stays as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Where the store reads time."""
-
-    wall: Callable[[], float] = time.time
-    """Told to people."""
-    steady: Callable[[], float] = time.monotonic
-    """Decides; the same in all processes since the machine started."""
-    boot: str = _BOOT.read_text().strip() if _BOOT.is_file() else ""
-    """Which start of the machine that is."""
 
 
 class Store:

@@ -12,11 +12,8 @@ from starlette.datastructures import UploadFile
 
 from longtake.config import FPS, Cue, from_dict, to_dict
 from longtake.errors import OutputError
+from longtake.server.answers import Plan, Video, VideoDeleted, VideoPage
 from longtake.server.bodies import (
-    Plan,
-    Video,
-    VideoDeleted,
-    VideoPage,
     Wanted,
     read_extension,
     read_form,
@@ -25,10 +22,19 @@ from longtake.server.bodies import (
 )
 from longtake.server.files import ID, JobFiles
 from longtake.server.house import House
-from longtake.server.jobs import ENDED, FilmRequest, Job, Key, new_id
+from longtake.server.jobs import (
+    ENDED,
+    AlreadyEnded,
+    FilmRequest,
+    Job,
+    Key,
+    KeyReused,
+    QueueFull,
+    new_id,
+)
 from longtake.server.refusals import Refused, not_found, storage_full
 from longtake.server.sending import OwnFile, growing, open_own
-from longtake.server.store import AlreadyEnded, KeyReused, QueueFull, Store
+from longtake.server.store import Store
 from longtake.server.streams import EventStream
 from longtake.server.studio import speed
 from longtake.server.uploads import check_picture, from_base64, store_picture
@@ -41,7 +47,7 @@ _PICTURES = ("thumbnail", "spritesheet", "contact_sheet")
 _NOT_MADE = ("otio", "edl")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _MOST_FIELDS, _MOST_FIELD = 40, 65_536
-_PARAM = "input_reference"
+_PARAM, _AFTER = "input_reference", "after"
 
 
 async def create(house: House, request: Request, key: str | None) -> Video:
@@ -128,12 +134,12 @@ def page(house: House, request: Request, *, after: str | None, limit: int, order
     """A page of the owner's jobs."""
     newest_first = order == "desc"
     if after is not None and not ID.fullmatch(after):
-        raise not_found("after")
+        raise not_found(_AFTER)
     found = house.store.page(
         _owner(request), after=after, limit=limit + 1, newest_first=newest_first
     )
     if found is None:
-        raise not_found("after")
+        raise not_found(_AFTER)
     shown = [video(job) for job in found[:limit]]
     return VideoPage(
         data=shown,

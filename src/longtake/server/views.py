@@ -1,7 +1,7 @@
 """Jobs as clients see them."""
 
 from longtake.config import FPS
-from longtake.server.bodies import Video
+from longtake.server.answers import Video
 from longtake.server.jobs import Job
 
 

@@ -24,11 +24,11 @@ from longtake.config import from_dict
 from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
 from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
 from longtake.server.files import JobFiles
-from longtake.server.jobs import FilmRequest, Json, Lease
+from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
 from longtake.server.making import make
 from longtake.server.presence import appear
 from longtake.server.schema import StoreError
-from longtake.server.store import LeaseLost, Store
+from longtake.server.store import Store
 
 STORE = "store.sqlite"
 TELL_EVERY_S = 0.1
