@@ -346,7 +346,8 @@ def test_row_22_events_come_in_order_and_go_on_where_a_client_left(client):
     refused(answer, 400, "bad_request")
 
 
-def test_a_film_by_chunks_can_be_watched_while_it_is_made(client, chunked, tmp_path):
+@pytest.mark.usefixtures("chunked")
+def test_a_film_by_chunks_can_be_watched_while_it_is_made(client, tmp_path):
     job = post(client, frames=129, steps=20)
     film, early = tmp_path / "live.mp4", None
     with client.stream("GET", f"/v1/videos/{job['id']}/live") as answer:
@@ -368,7 +369,8 @@ def test_a_film_in_one_pass_cannot_be_watched_before_its_end(client, request):
     client.post(f"/v1/videos/{job['id']}/cancel")
 
 
-def test_a_film_is_extended(client, chunked):
+@pytest.mark.usefixtures("chunked")
+def test_a_film_is_extended(client):
     first = made(client, frames=33)
     body = {"video": {"id": first["id"]}, "seconds": "1", "prompt": "a blue ball"}
     job = client.post("/v1/videos/extensions", json=body).json()
@@ -393,7 +395,8 @@ def png(width=40, height=30):
     return file.getvalue()
 
 
-def test_a_film_begins_with_a_picture_as_upload_or_inside_json(client, chunked):
+@pytest.mark.usefixtures("chunked")
+def test_a_film_begins_with_a_picture_as_upload_or_inside_json(client):
     fields = {"prompt": "a red ball", "size": "64x64", "seconds": "1", "steps": "2"}
     files = {name: (None, text) for name, text in fields.items()}
     files["input_reference"] = ("../../x.html", png(), "text/html")
@@ -411,7 +414,8 @@ def upload(client, raw, name="x.png"):
     return client.post("/v1/videos", files={**files, "input_reference": (name, raw)})
 
 
-def test_rows_36_and_38_what_is_no_picture_is_refused(client, chunked, served):
+@pytest.mark.usefixtures("chunked")
+def test_rows_36_and_38_what_is_no_picture_is_refused(client, served):
     canary = served.data / "canary"
     canary.write_text("secret")
     for raw in (
@@ -544,7 +548,7 @@ def test_row_41_its_own_origin_is_welcome_and_a_websocket_is_not(client):
     assert client.get("/v1/models", headers=upgrade).status_code == 403
 
 
-def test_row_26_bodies_that_are_too_large_are_refused_early(client, served):
+def test_row_26_bodies_that_are_too_large_are_refused_early(client):
     head = {"content-type": "application/json"}
     refused(client.post("/v1/videos", content=b" " * 300_000, headers=head), 413, "too_large")
 

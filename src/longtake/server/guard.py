@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 
 from longtake.errors import LongtakeError
+from longtake.server.log import log
 from longtake.server.metrics import Metrics
 from longtake.server.refusals import Refused, refusal_of, storage_full
 from longtake.server.schema import StoreError
@@ -66,10 +66,10 @@ class Guard:
         except ClientDisconnect:
             return
         except OSError as error:
-            _log(f"{type(error).__name__} {error.errno} at {scope['method']}")
+            log(f"server: {type(error).__name__} {error.errno} at {scope['method']}")
             await answer.refuse(storage_full())
         except Exception as error:  # noqa: BLE001 - the edge: no trace leaves the process
-            _log(f"{type(error).__name__} at {scope['method']}")
+            log(f"server: {type(error).__name__} at {scope['method']}")
             text = "the server failed; its log tells more"
             await answer.refuse(Refused(500, "internal_error", text))
 
@@ -190,7 +190,3 @@ def _one(scope: Scope, name: bytes) -> str | None:
     if len(found) > 1:
         raise Refused(400, "bad_request", f"the header {name.decode()} is given more than once")
     return found[0].decode("latin-1") if found else None
-
-
-def _log(text: str) -> None:
-    print(f"server: {text}", file=sys.stderr, flush=True)  # noqa: T201

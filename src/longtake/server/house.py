@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from longtake.server import reserve
 from longtake.server.crew import Crew
 from longtake.server.files import JobFiles, strays
 from longtake.server.hub import Hub
+from longtake.server.log import log
 from longtake.server.metrics import Metrics
 from longtake.server.presence import is_gone, tidy
 from longtake.server.schema import StoreError
@@ -69,6 +70,7 @@ class House:
 
     async def _sweep(self) -> None:
         while True:
+            reserve.keep(self.config.data)
             try:
                 await self.write(Store.expire)
                 await self.write(Store.release_dead)
@@ -79,7 +81,7 @@ class House:
                     await asyncio.to_thread(self.files(job).remove)
                     await self.write(lambda store, job=job: store.forget(job))
             except StoreError as error:
-                print(f"server: {error}", file=sys.stderr, flush=True)  # noqa: T201
+                log(f"server: {error}")
             await asyncio.sleep(SWEEP_EVERY_S)
 
 

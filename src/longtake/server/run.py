@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from asyncio import TimerHandle, Transport
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from longtake.errors import CannotHere, OutputError
 from longtake.server.app import create_app
 from longtake.server.files import JOBS
 from longtake.server.house import open_house
+from longtake.server.log import log
 from longtake.server.settings import ServeConfig
 from longtake.server.studio import open_studio
 from longtake.storage import check_writable, output_errors
@@ -57,7 +57,7 @@ def serve(config: ServeConfig) -> None:
             )
         )
         shown = f"[{config.host}]" if ":" in config.host else config.host
-        _say(f"longtake listens on http://{shown}:{address[1]} and keeps films in {config.data}")
+        log(f"longtake listens on http://{shown}:{address[1]} and keeps films in {config.data}")
         server.run(sockets=[listener])
 
 
@@ -181,7 +181,3 @@ def read_tokens(path: Path) -> tuple[str, ...]:
         msg = f"cannot read the tokens in {path}: {error}"
         raise OutputError(msg) from error
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -23,8 +23,10 @@ import torch
 from longtake.config import from_dict
 from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
 from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
+from longtake.server import reserve
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
+from longtake.server.log import log
 from longtake.server.making import make
 from longtake.server.presence import appear
 from longtake.server.schema import StoreError
@@ -91,6 +93,9 @@ class Worker:
     def run(self) -> None:
         """Make jobs until told to stop."""
         while not self.stop.is_set():
+            if reserve.free(self.data) < reserve.LEAST_FREE:
+                self.stop.wait(1.0)
+                continue
             lease = self._insist(lambda: self.store.claim(self.config.name))
             if lease is None:
                 self.stop.wait(self.config.poll_s)
@@ -150,7 +155,7 @@ class Worker:
             try:
                 return call()
             except StoreError:
-                if self.stop.wait(1.0):
+                if not reserve.use(self.data) and self.stop.wait(1.0):
                     return None
 
 
@@ -287,7 +292,7 @@ def _is_memory(error: Exception) -> bool:
 
 def _log(what: str, lease: Lease) -> None:
     """Tell the server's log; never a prompt, never a path."""
-    print(f"worker: {lease.job.id} attempt {lease.attempt}: {what}", file=sys.stderr, flush=True)  # noqa: T201
+    log(f"worker: {lease.job.id} attempt {lease.attempt}: {what}")
 
 
 def _say(**line: object) -> None:
