@@ -367,7 +367,7 @@ def test_row_16_a_film_too_large_for_the_memory_fails_after_two_attempts(tmp_pat
     try:
         status = Path(f"/proc/{worker.pid}/status").read_text()
         size = int(re.search(r"VmSize:\s+(\d+)", status)[1]) << 10
-        resource.prlimit(worker.pid, resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
+        resource.prlimit(worker.pid, resource.RLIMIT_AS, (size + 300 * 2**20,) * 2)
         wait(lambda: store.find(small.id, "ann").status in ENDED, "the small film")
         wait(lambda: store.find(big.id, "ann").status in ENDED, "the large film")
         failed = store.find(big.id, "ann")
