@@ -60,4 +60,4 @@ $(VENV)/.core: $(VENV)/.uv pyproject.toml constraints.txt
 	$(INSTALL) . && touch $@
 
 $(VENV)/.setup: $(VENV)/.core
-	$(INSTALL) ".[train,interp,dev]" && touch $@
+	$(INSTALL) ".[train,serve,interp,dev]" && touch $@
