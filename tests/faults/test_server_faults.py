@@ -137,6 +137,7 @@ def with_no_mercy(pid):
         pass
 
 
+@pytest.mark.slow
 def test_row_3_what_was_accepted_is_there_after_the_server_was_killed_amid_requests(server):
     accepted, stop = [], threading.Event()
 
@@ -170,6 +171,7 @@ def test_row_3_what_was_accepted_is_there_after_the_server_was_killed_amid_reque
     intact(server.data)
 
 
+@pytest.mark.slow
 def test_row_17_a_film_whose_workers_are_killed_fails_after_three_and_others_go_on(server):
     poison = post(server, steps=1000)
     for attempt in (1, 2, 3):
@@ -186,6 +188,7 @@ def test_row_17_a_film_whose_workers_are_killed_fails_after_three_and_others_go_
     assert until(server, post(server), *ENDED)["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_row_5_a_server_told_to_stop_leaves_with_0_and_goes_on_later(server):
     job = post(server, frames=385, steps=10)
     wait(lambda: blocks(server, job) >= 1, "a block")
@@ -198,6 +201,7 @@ def test_row_5_a_server_told_to_stop_leaves_with_0_and_goes_on_later(server):
     assert blocks(server, job) >= 1
 
 
+@pytest.mark.slow
 def test_row_4_what_a_kill_left_half_written_is_swept_away(server):
     job = post(server, frames=385, steps=10)
     wait(lambda: blocks(server, job) >= 1, "a block")
@@ -235,6 +239,7 @@ class OnSmallDisk(Server):
         ).stdout
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_rows_10_and_11_a_full_disk_pauses_the_film_and_refuses_new_ones(tmp_path, model):
     server = OnSmallDisk(tmp_path, model)
@@ -264,6 +269,7 @@ def test_rows_10_and_11_a_full_disk_pauses_the_film_and_refuses_new_ones(tmp_pat
         server.stop()
 
 
+@pytest.mark.slow
 def test_row_12_a_log_that_cannot_be_written_does_not_matter(tmp_path, model):
     server = Server(tmp_path, model)
     server.stop()
@@ -305,6 +311,7 @@ def refused_to_start(*more: str, **environment: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_row_13_a_data_folder_that_cannot_be_written_is_told_at_the_start(tmp_path, model):
     (tmp_path / "file").write_text("")
     said = refused_to_start("--data", str(tmp_path / "file" / "data"), "--model", str(model))
@@ -581,6 +588,7 @@ def broken(dice, good, number):
             return good[: dice.randrange(len(good))] + b"\n\n"
 
 
+@pytest.mark.slow
 def test_row_67_nothing_is_fetched_while_the_server_runs(tmp_path, model):
     if shutil.which("unshare") is None or os.geteuid() != 0:
         pytest.skip("needs a network of its own")
