@@ -26,6 +26,7 @@ from longtake.cli.prompt import STDIN
 from longtake.cli.public_verbs import convert, doctor, plan
 from longtake.cli.reproduce import reproduce
 from longtake.cli.resume import resume
+from longtake.cli.serve import serve
 from longtake.cli.shoot import shoot
 from longtake.cli.train import train
 from longtake.errors import SettingError
@@ -47,6 +48,7 @@ app.command(App(name="convert", default_command=convert))
 app.command(App(name="shoot", default_command=shoot))
 app.command(App(name="animatic", default_command=animatic))
 app.command(App(name="reproduce", default_command=reproduce))
+app.command(App(name="serve", default_command=serve))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
 
@@ -110,6 +112,11 @@ _VERBS = {
         missing="the film is missing; try: longtake reproduce film.mp4",
         one="one film is made again at a time, got {!r} as well; put a name with spaces in quotes",
         dash="a file that starts with - goes after --",
+    ),
+    "serve": _Verb(
+        missing="an option is missing; try: longtake serve --port 8000",
+        one="a server takes options alone, got {!r}; try: longtake serve --data FOLDER",
+        dash="its options begin with --",
     ),
     "train": _Verb(
         missing="the recipe is missing; try: longtake train previz --out FOLDER",

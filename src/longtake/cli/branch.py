@@ -51,7 +51,7 @@ def branch(
     """
     started = time.perf_counter()
     from longtake.cli.start import make_fork
-    from longtake.cli.take import film_manifest
+    from longtake.rollout.manifest import film_manifest
 
     text, at_s = read_prompt(prompt), seconds_of(at, "--at")
     folder, old = take_at(take)

@@ -102,7 +102,7 @@ def extend(
     asked = _Asked(film, text, added, more.seed, keep, model, out, output)
     with display(quiet=out.quiet) as show, memory_errors("a smaller film or --device cpu"):
         pipe, manifest, told = make(asked, show)
-    from longtake.cli.take import film_manifest
+    from longtake.rollout.manifest import film_manifest
 
     report = report_of(
         pipe,
@@ -138,9 +138,10 @@ def _from_state(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest, 
 
 
 def _from_pixels(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest, list[str]]":
-    from longtake.cli.start import fix_threads, make_after, new_manifest
+    from longtake.cli.start import make_after, new_manifest
     from longtake.media.frames import frames_of, looks_of
     from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
 
     if asked.text is None:
         msg = (

@@ -87,9 +87,10 @@ def _film(
     fix = "fewer --seconds, a smaller --size or --device cpu"
     with display(quiet=out.quiet) as show, memory_errors(fix):
         from longtake.cli.one_pass import write_film
-        from longtake.cli.start import fix_threads, make_new, new_manifest
-        from longtake.cli.take import film_manifest
+        from longtake.cli.start import make_new, new_manifest
         from longtake.pipeline import load
+        from longtake.rollout.manifest import film_manifest
+        from longtake.rollout.numerics import fix_threads
 
         picture, notes = _picture(take.image, settings)
         warnings += notes

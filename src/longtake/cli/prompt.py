@@ -1,22 +1,17 @@
-"""The prompt as typed, made fit for a model, or refused by rule."""
+"""The prompt as typed, or from stdin."""
 
 import sys
-import unicodedata
 
 from longtake.config import MAX_PROMPT
 from longtake.errors import PromptError
+from longtake.prompt import clean_prompt
 
 STDIN = "\0stdin"
 """What a lone `-` becomes before parsing; no real argument can hold NUL."""
-_EXAMPLE = '"a red ball bounces on grass"'
-_STEERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def read_prompt(given: str) -> str:
-    """The prompt as given or from stdin, cleaned.
-
-    Control characters become spaces, marks that turn the writing direction are dropped, and
-    bytes that are no UTF-8 are refused.
+    """The prompt as given or from stdin, cleaned; bytes that are no UTF-8 are refused.
 
     Args:
         given: The prompt, or `STDIN`.
@@ -24,19 +19,7 @@ def read_prompt(given: str) -> str:
     Raises:
         PromptError: empty, too long, or not text.
     """
-    text = _from_stdin() if given == STDIN else given
-    if len(text) > MAX_PROMPT:
-        msg = f"the prompt has {len(text):,} characters; the most is {MAX_PROMPT:,}; shorten it"
-        raise PromptError(msg)
-    if any(unicodedata.category(c) == "Cs" for c in text):
-        msg = f"the prompt is not UTF-8 text; write it in UTF-8, as {_EXAMPLE}"
-        raise PromptError(msg)
-    spaced = (" " if unicodedata.category(c) == "Cc" else c for c in text if c not in _STEERING)
-    cleaned = "".join(spaced).strip()
-    if not cleaned:
-        msg = f"the prompt is empty; say what to show, as {_EXAMPLE}"
-        raise PromptError(msg)
-    return cleaned
+    return clean_prompt(_from_stdin() if given == STDIN else given)
 
 
 def _from_stdin() -> str:

@@ -66,10 +66,10 @@ def reproduce(
         out: What is told.
     """
     started = time.perf_counter()
-    from longtake.cli.start import fix_threads
     from longtake.media.compare import compare
     from longtake.media.video import read_metadata
     from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
     from longtake.shots.manifest import is_scene, manifest_from
 
     tags = {key: text for key, text in read_metadata(film).items() if key in _CARRIED}

@@ -30,7 +30,8 @@ def resume(take: Path, /, *, model: SameModelOptions = _MODEL, out: TellOptions 
         out: What is told.
     """
     started = time.perf_counter()
-    from longtake.cli.take import film_manifest, record
+    from longtake.cli.take import record
+    from longtake.rollout.manifest import film_manifest
 
     folder, manifest = take_at(take)
     output = output_of(folder, manifest)
@@ -96,8 +97,8 @@ def load_same(manifest: "TakeManifest", model: SameModelOptions, show: Display) 
         ModelError: it is not where it was.
         CannotHere: this machine has no such device.
     """
-    from longtake.cli.start import fix_threads
     from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
 
     show.stage("load", 0, 1)
     precision = model.precision or ("fp32" if manifest.identity.precision == "fp32" else "bf16")

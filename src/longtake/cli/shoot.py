@@ -114,8 +114,8 @@ class _Asked:
 
 def _prepared(asked: _Asked, model: ModelOptions, show: Display) -> "Rendering":
     """The model loaded, and every shot checked against it before any is made."""
-    from longtake.cli.start import fix_threads
     from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
     from longtake.shots.plan import TakePlan, plan
     from longtake.shots.render import Rendering, locked_takes
     from longtake.shots.store import Store

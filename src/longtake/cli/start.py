@@ -33,16 +33,6 @@ HISTORY_S = 5.0
 """Most of a film without a state that the model is shown."""
 
 
-def fix_threads(threads: int | None = None) -> None:
-    """Compute with a number of threads that does not show in the bytes.
-
-    Args:
-        threads: Those a take began with. Default: the most here that are a power of two, for with
-            other numbers single operations in fp32 give other bytes.
-    """
-    torch.set_num_threads(threads or 1 << (torch.get_num_threads().bit_length() - 1))
-
-
 def new_manifest(
     pipe: Pipeline, output: Output, model: str, prompt: str, settings: SampleConfig
 ) -> TakeManifest:

@@ -11,7 +11,6 @@ from longtake.cli.progress import Display
 from longtake.config import FPS
 from longtake.errors import CannotHere, OutputError, StateError
 from longtake.media.frames import pick
-from longtake.media.manifest import Manifest
 from longtake.media.picture import read_picture
 from longtake.media.sheet import contact_sheet, save_png, spread
 from longtake.pipeline import (
@@ -23,7 +22,7 @@ from longtake.pipeline import (
     Progress,
 )
 from longtake.rollout.folder import PICTURE, TakeFolder
-from longtake.rollout.manifest import TakeManifest, write_manifest
+from longtake.rollout.manifest import TakeManifest, film_manifest, write_manifest
 from longtake.rollout.pixels import checksum
 from longtake.rollout.recording import Recording
 
@@ -74,23 +73,6 @@ def record(
 def tags_of(manifest: TakeManifest, pipe: Pipeline) -> dict[str, str]:
     """What the film carries of what it was made from."""
     return film_manifest(manifest, pipe.name).tags()
-
-
-def film_manifest(manifest: TakeManifest, model: str) -> Manifest:
-    """A take as its film tells it."""
-    return Manifest(
-        prompt=manifest.prompt,
-        model=model,
-        model_hash=manifest.identity.model_hash,
-        version=manifest.version,
-        settings=manifest.settings,
-        precision=manifest.identity.precision,
-        cues=manifest.cues,
-        picture=manifest.picture,
-        before=manifest.before,
-        processor=manifest.identity.processor,
-        torch=manifest.identity.torch,
-    )
 
 
 def _tell_start(recording: Recording, show: Display) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from longtake.config import FPS, Cue, SampleConfig, from_dict, to_dict
 from longtake.errors import SettingError, StateError
+from longtake.media.manifest import Manifest
 from longtake.rollout.cues import told_before
 from longtake.rollout.grid import Grid
 from longtake.rollout.snapshot import Identity
@@ -117,6 +118,23 @@ class TakeManifest:
         """
         then = {key: str(value) for key, value in asdict(self.identity).items()}
         now.check(then, str(path), allow_different=allow_different)
+
+
+def film_manifest(take: TakeManifest, model: str) -> Manifest:
+    """A take as its film tells it."""
+    return Manifest(
+        prompt=take.prompt,
+        model=model,
+        model_hash=take.identity.model_hash,
+        version=take.version,
+        settings=take.settings,
+        precision=take.identity.precision,
+        cues=take.cues,
+        picture=take.picture,
+        before=take.before,
+        processor=take.identity.processor,
+        torch=take.identity.torch,
+    )
 
 
 def write_manifest(folder: Path, manifest: TakeManifest) -> None:

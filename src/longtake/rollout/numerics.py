@@ -45,6 +45,16 @@ def numerics_hash(device: torch.device, dtype: torch.dtype) -> str:
         torch.set_num_threads(threads)
 
 
+def fix_threads(threads: int | None = None) -> None:
+    """Compute with a number of threads that does not show in the bytes.
+
+    Args:
+        threads: Those a take began with. Default: the most here that are a power of two, for with
+            other numbers single operations in fp32 give other bytes.
+    """
+    torch.set_num_threads(threads or 1 << (torch.get_num_threads().bit_length() - 1))
+
+
 def _fingerprint(device: torch.device, dtype: torch.dtype) -> str:
     draws = np.random.Generator(np.random.Philox(key=20260101))
 

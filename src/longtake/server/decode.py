@@ -1,0 +1,46 @@
+"""A child that decodes one picture from anywhere, and may take little doing so.
+
+python -m longtake.server.decode SOURCE TARGET WIDTH HEIGHT
+
+It prints one line of JSON: what was done to the picture, or why it is none. Its memory, its time,
+its files and what it may write are bounded, so that a picture made to do harm harms it alone.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+_MEMORY, _CPU_S, _FILE, _FILES = 6 * 2**30, 30, 128 * 2**20, 128
+
+
+def main() -> None:
+    """Decode what the arguments name."""
+    source, target, width, height = sys.argv[1:]
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_CPU, _CPU_S),
+        (resource.RLIMIT_FSIZE, _FILE),
+        (resource.RLIMIT_NOFILE, _FILES),
+    ):
+        resource.setrlimit(what, (most, most))
+    # Only now, under the limits.
+    from PIL import Image  # noqa: PLC0415
+
+    from longtake.errors import MediaError  # noqa: PLC0415
+    from longtake.media.picture import read_picture  # noqa: PLC0415
+    from longtake.media.sheet import save_png  # noqa: PLC0415
+
+    try:
+        pixels, notes = read_picture(Path(source), int(width), int(height))
+        save_png(Path(target), Image.fromarray(pixels.numpy()))
+    except MediaError as error:
+        answer = {"error": str(error).replace(f" {source}", "")}
+    else:
+        answer = {"notes": notes}
+    print(json.dumps(answer))  # noqa: T201 - the wire to the server
+
+
+if __name__ == "__main__":
+    main()

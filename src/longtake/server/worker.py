@@ -1,0 +1,332 @@
+"""A worker: one process with one model that makes jobs, one after the other.
+
+It talks to nobody. What it is to do it reads from the store; what it did it writes there. From the
+server it gets one line of JSON with its settings, and a pipe whose end means: stop. To the server
+it prints lines of JSON: that it is ready, or why it cannot be.
+"""
+
+import errno
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal, TypeVar
+
+import torch
+
+from longtake.config import from_dict
+from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
+from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
+from longtake.server import reserve
+from longtake.server.files import JobFiles
+from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
+from longtake.server.log import log
+from longtake.server.making import make
+from longtake.server.presence import appear
+from longtake.server.schema import StoreError
+from longtake.server.store import Store
+
+STORE = "store.sqlite"
+TELL_EVERY_S = 0.1
+"""Shortest time between two events of one stage; borders are always told."""
+PAUSE_S = 5.0
+"""A job that found the disk full is tried again after this time."""
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_MOST_OUT_OF_MEMORY = 2
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What a worker is told when it starts."""
+
+    name: str
+    """Its name in the store; no two processes share one."""
+    data: str
+    """The server's data folder."""
+    model: str
+    """Preset by name, or a folder."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it computes."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic."""
+    threads: int = 0
+    """Threads of torch; 0: as many as there are cores."""
+    lease_s: float = 30.0
+    """How long it holds a job without a sign of life."""
+    keep_s: int = 7 * 86_400
+    """How long a finished film is kept."""
+    poll_s: float = 0.05
+    """Time between two looks into an empty queue."""
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """The process is to end; the job goes on elsewhere or later."""
+
+
+class _Cancelled(Exception):  # noqa: N818
+    """Nobody wants the film any more."""
+
+
+class Worker:
+    """Takes jobs as long as it is wanted."""
+
+    def __init__(self, config: WorkerConfig, pipe: Pipeline, stop: threading.Event) -> None:
+        """Open the store.
+
+        Raises:
+            LongtakeError: it cannot be opened.
+        """
+        self.config, self.pipe, self.stop = config, pipe, stop
+        self.data = Path(config.data)
+        self._present = appear(self.data, config.name)
+        self.store = Store(self.data / STORE, lease_s=config.lease_s)
+        self.store.hasten()
+
+    def run(self) -> None:
+        """Make jobs until told to stop."""
+        while not self.stop.is_set():
+            if reserve.free(self.data) < reserve.LEAST_FREE:
+                self.stop.wait(1.0)
+                continue
+            lease = self._insist(lambda: self.store.claim(self.config.name))
+            if lease is None:
+                self.stop.wait(self.config.poll_s)
+            else:
+                self._work(lease)
+
+    def _work(self, lease: Lease) -> None:
+        try:
+            with _beating(self.data / STORE, self.config, lease):
+                request = from_dict(FilmRequest, lease.job.request)
+                telling = _Telling(self.store, lease, request, self.stop)
+                files = JobFiles(self.data, lease.job.id)
+                made = make(self.pipe, request, files, lease.attempt, telling.hear)
+            self._insist(
+                lambda: self.store.complete(lease, asdict(made), keep_s=self.config.keep_s)
+            )
+        except LeaseLost:
+            _log("lease lost", lease)
+        except Exception as error:  # noqa: BLE001 - the edge of a job: the worker goes on
+            self._account(lease, error)
+
+    def _account(self, lease: Lease, error: Exception) -> None:
+        """Write down what became of an attempt that made no film."""
+        try:
+            self._insist(lambda: self._judge(lease, error))
+        except LeaseLost:
+            _log("lease lost", lease)
+
+    def _judge(self, lease: Lease, error: Exception) -> None:
+        """Write down what became of an attempt that made no film."""
+        store = self.store
+        match error:
+            case _Cancelled():
+                store.drop(lease)
+                JobFiles(self.data, lease.job.id).remove()
+            case _Stopped():
+                store.park(lease)
+            case CannotHere() | OutputError() if _is_disk(error):
+                text = "no space left on the server's disk; the job goes on when there is"
+                store.pause(lease, "insufficient_storage", text, PAUSE_S)
+            case MemoryError() | CannotHere() | RuntimeError() if _is_memory(error):
+                text = "not enough memory on the server; try fewer seconds or a smaller size"
+                store.strike(lease, "out_of_memory", text, _MOST_OUT_OF_MEMORY)
+            case StateError():
+                text = "the take was begun by another model or release, or is damaged; make it anew"
+                store.fail(lease, "state_error", text)
+            case InvalidInput():
+                store.fail(lease, "invalid_request", str(error))
+            case _:
+                _log(f"{type(error).__name__}", lease)
+                text = "the server failed at this video; its log tells more"
+                store.strike(lease, "internal_error", text)
+
+    def _insist(self, call: Callable[[], _Result]) -> _Result | None:
+        """Write to the store, and wait as long as its disk is full."""
+        while True:
+            try:
+                return call()
+            except StoreError:
+                if not reserve.use(self.data) and self.stop.wait(1.0):
+                    return None
+
+
+@dataclass(slots=True)
+class _Telling:
+    """Passes a job's progress on, and notices after each step whether it is still wanted."""
+
+    store: Store
+    lease: Lease
+    request: FilmRequest
+    stop: threading.Event
+    _stage: str = ""
+    _told: float = 0.0
+    _began: tuple[float, int] = (0.0, 0)
+
+    def hear(self, event: Event, ready: int) -> None:
+        """Take an event of the pipeline.
+
+        Raises:
+            _Cancelled: the owner wished it away.
+            _Stopped: the process is to end.
+            LeaseLost: another worker has the job.
+        """
+        if self.store.wished_away(self.lease):
+            raise _Cancelled
+        if self.stop.is_set():
+            raise _Stopped
+        match event:
+            case Notice():
+                self._tell({"type": "notice", "text": event.text})
+            case Border():
+                frames = {"frames_ready": ready, "block": event.snapshot.chunk}
+                self._tell({"type": "border", **frames}, better=True)
+            case Progress():
+                self._progress(event, ready)
+
+    def _progress(self, event: Progress, ready: int) -> None:
+        now = time.monotonic()
+        if event.stage != self._stage:
+            self._stage, self._began, self._told = event.stage, (now, event.step), 0.0
+        last = event.step == event.total
+        if now - self._told < TELL_EVERY_S and not last:
+            return
+        self._told = now
+        since, first = self._began
+        done = event.step - first
+        eta = round((now - since) / done * (event.total - event.step), 2) if done else None
+        self._tell(
+            {
+                "type": "progress",
+                "progress": percent(event),
+                "eta_s": eta,
+                "frames_ready": ready,
+                **numbers(event, self.request.settings.steps),
+            }
+        )
+
+    def _tell(self, event: Json, *, better: bool = False) -> None:
+        try:
+            self.store.tell(self.lease, event, better=better)
+        except StoreError:
+            # An event less; the film does not wait for it.
+            _log("an event could not be stored", self.lease)
+
+
+def numbers(event: Progress, steps: int) -> dict[str, int | str]:
+    """Where a stage is, in the words of the API.
+
+    Args:
+        event: Of the pipeline.
+        steps: Sampler steps of a chunk, or of a film in one pass.
+    """
+    if event.stage != "denoise":
+        return {"stage": event.stage, "step": event.step, "steps_total": event.total}
+    block, step = divmod(max(event.step - 1, 0), steps)
+    total = max(event.total // steps, 1)
+    return {
+        "stage": event.stage,
+        "step": step + 1,
+        "steps_total": steps,
+        "block": block,
+        "blocks_total": total,
+    }
+
+
+def percent(event: Progress) -> int:
+    """How much of a film is made; 100 only when it is whole."""
+    share = event.step / max(event.total, 1)
+    match event.stage:
+        case "text":
+            return 0
+        case "denoise":
+            return min(int(90 * share), 90)
+        case "decode":
+            return min(90 + int(9 * share), 99)
+
+
+@contextmanager
+def _beating(path: Path, config: WorkerConfig, lease: Lease) -> Iterator[None]:
+    """Give signs of life from a thread, for a step may take longer than a lease."""
+    done = threading.Event()
+
+    def beat() -> None:
+        store = Store(path, lease_s=config.lease_s)
+        store.hasten()
+        while not done.wait(config.lease_s / 3):
+            try:
+                store.beat(lease)
+            except StoreError:
+                continue
+            except LeaseLost:
+                break
+        store.close()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _is_disk(error: LongtakeError) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return cause.errno in _NO_SPACE
+    return isinstance(error, CannotHere) and "of disk" in str(error)
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(part in str(error) for part in _MEMORY)
+
+
+def _log(what: str, lease: Lease) -> None:
+    """Tell the server's log; never a prompt, never a path."""
+    log(f"worker: {lease.job.id} attempt {lease.attempt}: {what}")
+
+
+def _say(**line: object) -> None:
+    print(json.dumps(line), flush=True)  # noqa: T201 - the wire to the server
+
+
+def main() -> None:
+    """Run the worker of this process."""
+    stop = threading.Event()
+
+    def wish(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, wish)
+    # Ctrl-C reaches the whole group; the server then tells its workers what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = from_dict(WorkerConfig, json.loads(sys.stdin.readline()))
+
+    def watch() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        pipe = load(config.model, device=config.device, precision=config.precision)
+        worker = Worker(config, pipe, stop)
+    except LongtakeError as error:
+        _say(error=str(error))
+        sys.exit(error.exit_code)
+    _say(ready=True, model_hash=pipe.model_hash, precision=pipe.precision, device=str(pipe.device))
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()
