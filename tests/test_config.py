@@ -10,6 +10,7 @@ from longtake.config import (
     AutoencoderConfig,
     CausalConfig,
     Cue,
+    JumpConfig,
     ModelConfig,
     SampleConfig,
     Sampling,
@@ -240,3 +241,27 @@ def test_how_a_model_is_sampled_survives_its_file(tiny):
 def test_a_model_cannot_ask_for_what_a_film_cannot_have():
     with pytest.raises(SettingError, match="steps must be 1 to 1000, got 0"):
         Sampling(steps=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "steps must be 1 to 50, got 0"),
+        ({"guidance": 0.5}, "guidance must be 1 to 30, got 0.5"),
+        ({"own": float("nan")}, "own must be 0 to 1, got nan"),
+    ],
+)
+def test_what_a_model_is_taught_of_few_steps_has_ranges(changes, said):
+    with pytest.raises(SettingError, match=re.escape(said)):
+        JumpConfig(**changes)
+    assert JumpConfig().steps == 4
+
+
+def test_a_prompt_gains_weight_over_a_time_that_a_take_can_have():
+    with pytest.raises(SettingError, match="a prompt gains weight over 0 to"):
+        Cue(at_s=2.0, text="the sun sets", over_s=-1.0)
+
+
+def test_what_a_film_should_not_show_has_a_longest_length():
+    with pytest.raises(SettingError, match="negative has 10,001 characters"):
+        SampleConfig(negative="x" * 10_001)
