@@ -19,6 +19,7 @@ from cyclopts.exceptions import (
 from longtake import __version__
 from longtake.cli.animatic import animatic
 from longtake.cli.branch import branch
+from longtake.cli.drift import drift
 from longtake.cli.evaluate import evaluate
 from longtake.cli.extend import extend
 from longtake.cli.generate import generate
@@ -51,6 +52,7 @@ app.command(App(name="reproduce", default_command=reproduce))
 app.command(App(name="serve", default_command=serve))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
+app.command(App(name="drift", default_command=drift))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,11 @@ _VERBS = {
         missing="the prompt is missing; try: longtake evaluate --films 16",
         one="one prompt is read at a time, got {!r} as well; put it in quotes, or use --prompts",
         dash="a prompt that starts with - goes after --",
+    ),
+    "drift": _Verb(
+        missing="the film is missing; try: longtake drift film.mp4",
+        one="one film is measured at a time, got {!r} as well; put a name with spaces in quotes",
+        dash="a name that starts with - goes after --",
     ),
 }
 _WANTED = {"int": "a whole number", "float": "a number"}

@@ -21,6 +21,7 @@ LABELS = {
     "films": "filming, reading",
     "shots": "making shots",
     "cut": "cutting",
+    "measure": "measuring",
 }
 """Stages as the user reads them, in order."""
 PATIENCE_S = 20.0
