@@ -26,7 +26,7 @@ coverage: setup  # every line and branch of the small maths
 	$(BIN)/coverage report
 
 test-slow: setup  # the tests over ten seconds: a clean install, long films
-	$(BIN)/pytest -m "slow and not gpu and not compile"
+	$(BIN)/pytest -m "slow and not gpu and not compile and not soak"
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -m compile
 
 check: setup  # style, types, the floor plan, spelling, and no folder or address of one machine
