@@ -13,7 +13,13 @@ import pytest
 from PIL import Image
 from server_help import Server, wait, write_model
 
-from longtake.config import AutoencoderConfig, ModelConfig, TextConfig, TransformerConfig
+from longtake.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    Sampling,
+    TextConfig,
+    TransformerConfig,
+)
 from longtake.media.manifest import from_tags
 from longtake.media.video import read_metadata, read_video
 
@@ -25,6 +31,7 @@ TINY = ModelConfig(
         latent_channels=8, width=48, depth=2, heads=2, text_width=24, segment=2
     ),
     text=TextConfig(width=24, depth=1, heads=2, max_tokens=12),
+    sampling=Sampling(steps=3, guidance=1.0, shift=4.0, sampler="euler"),
     words=("a", "ball", "blue", "bounces", "green", "on", "grass", "red", "sphere"),
     max_frames=33,
 )
@@ -130,6 +137,16 @@ def test_a_film_by_chunks_has_a_state_and_another_says_that_it_has_none(client, 
         assert int.from_bytes(answer.content[:8], "little") < 10**6
     else:
         refused(answer, 404, "variant_unavailable")
+
+
+def test_what_a_request_does_not_say_is_as_the_model_is_sampled(client):
+    asked = {"prompt": "a red ball", "size": "64x64", "frames": 17}
+    assert client.post("/v1/videos/plan", json=asked).json()["steps"] == 3
+    job = client.post("/v1/videos", json=asked).json()
+    assert ended(client, job)["status"] == "completed"
+    record = client.get(f"/v1/videos/{job['id']}/content?variant=manifest").json()
+    said = {name: record["settings"][name] for name in ("steps", "guidance", "shift", "sampler")}
+    assert said == {"steps": 3, "guidance": 1.0, "shift": 4.0, "sampler": "euler"}
 
 
 def test_content_before_the_end_is_a_conflict(client):

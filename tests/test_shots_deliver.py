@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from longtake import pipeline
 from longtake.cli.main import CANNOT, DONE, STOPPED, run
+from longtake.config import Sampling
 from longtake.errors import MediaError, OutputError, ShotListError
 from longtake.media.guide import check_sound
 from longtake.media.manifest import TAG
@@ -202,6 +203,16 @@ def test_the_record_tells_the_cut_and_reads_back(folder):
     assert {k: v for k, v in beside.items() if k != "key"} == json.loads(inside)
     with pytest.raises(MediaError, match="cannot be used"):
         manifest_from(inside.replace('"retiming":"blend"', '"retiming":"guess"'), folder)
+
+
+@pytest.mark.usefixtures("folder")
+def test_shots_are_sampled_as_the_model_says_where_nobody_says_otherwise(model):
+    own = Sampling(steps=2, guidance=1.0, shift=4.0, sampler="euler")
+    model.config = replace(model.config, sampling=own)
+    assert run(["shoot", "scene.csv", "--size", "96x64", "--shift", "5", "--quiet"]) == DONE
+    record = json.loads(Path("scene/scene.json").read_text())
+    said = {name: record["settings"][name] for name in ("steps", "guidance", "shift", "sampler")}
+    assert said == {"steps": 2, "guidance": 1.0, "shift": 5.0, "sampler": "euler"}
 
 
 @pytest.mark.usefixtures("folder")

@@ -44,14 +44,16 @@ class ShotOptions:
     estimated motion."""
     lock: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     """A shot whose newest take stays, whatever the list says; once or more."""
-    steps: WholeNumber = _DEFAULTS.steps
-    """Sampler steps; time grows in proportion."""
-    guidance: float = _DEFAULTS.guidance
-    """How strongly prompts pull; 1 turns guidance off and halves the time."""
-    shift: float = _DEFAULTS.shift
-    """Timestep shift; above 1 more steps decide motion, fewer decide detail."""
-    sampler: SamplerName = _DEFAULTS.sampler
-    """Solver: dpm (DPM-Solver++ 2M) or euler."""
+    steps: WholeNumber | None = None
+    """Sampler steps; time grows in proportion. Default: the model's own."""
+    guidance: float | None = None
+    """How strongly prompts pull; 1 turns guidance off and halves the time. Default: the model's
+    own."""
+    shift: float | None = None
+    """Timestep shift; above 1 more steps decide motion, fewer decide detail. Default: the model's
+    own."""
+    sampler: SamplerName | None = None
+    """Solver: dpm (DPM-Solver++ 2M) or euler. Default: the model's own."""
 
 
 @Parameter(name="*")
@@ -73,8 +75,15 @@ class SceneOutput:
     """Say nothing but errors."""
 
 
-def shared_settings(size: str, shots: ShotOptions) -> SampleConfig:
+def shared_settings(
+    size: str, shots: ShotOptions, defaults: SampleConfig = _DEFAULTS
+) -> SampleConfig:
     """What all shots of a scene have in common.
+
+    Args:
+        size: As it was typed.
+        shots: How shots are made.
+        defaults: The model's own, where an option is not given.
 
     Raises:
         SettingError: a value out of range.
@@ -86,10 +95,10 @@ def shared_settings(size: str, shots: ShotOptions) -> SampleConfig:
     return SampleConfig(
         width=width,
         height=height,
-        steps=shots.steps,
-        guidance=shots.guidance,
-        shift=shots.shift,
-        sampler=shots.sampler,
+        steps=defaults.steps if shots.steps is None else shots.steps,
+        guidance=defaults.guidance if shots.guidance is None else shots.guidance,
+        shift=defaults.shift if shots.shift is None else shots.shift,
+        sampler=shots.sampler or defaults.sampler,
     )
 
 

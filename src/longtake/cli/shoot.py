@@ -27,6 +27,7 @@ from longtake.presets import find
 
 if TYPE_CHECKING:
     from longtake.config import SampleConfig
+    from longtake.pipeline import Pipeline
     from longtake.shots.deliver import Delivered, Delivery
     from longtake.shots.render import Rendering
     from longtake.shots.shot import ShotList
@@ -59,7 +60,8 @@ def shoot(
     from longtake.shots.read import read_shots
 
     scene = read_shots(shot_list, reading.rate or "", cast_of(reading.cast))
-    settings = shared_settings(reading.size, shots)
+    # What is wrong in them is told before a model is loaded, which then fills what is not given.
+    shared_settings(reading.size, shots)
     lock = codes_of(shots.lock, scene)
     folder = scene_folder(shot_list, out.output)
     delivery = Delivery(slate=out.slate, guide=out.audio, metadata=out.metadata)
@@ -70,8 +72,9 @@ def shoot(
     with display(quiet=out.quiet) as show, memory_errors("a smaller --size or --device cpu"):
         for note in scene.notes:
             show.note(note)
-        asked = _Asked(shot_list, scene, settings, folder, shots, lock)
-        rendering = _prepared(asked, model, show)
+        pipe = _loaded(shot_list, scene, model, show)
+        settings = shared_settings(reading.size, shots, pipe.defaults)
+        rendering = _prepared(_Asked(scene, settings, folder, shots, lock), pipe)
         with _paused(shot_list):
             warnings = [*scene.notes, *_run(rendering, show)]
             delivered = _deliver(rendering, shots, settings, delivery, show)
@@ -104,7 +107,6 @@ class SceneReport:
 class _Asked:
     """What the arguments ask for."""
 
-    path: Path
     scene: "ShotList"
     settings: "SampleConfig"
     folder: Path
@@ -112,20 +114,25 @@ class _Asked:
     lock: tuple[str, ...]
 
 
-def _prepared(asked: _Asked, model: ModelOptions, show: Display) -> "Rendering":
-    """The model loaded, and every shot checked against it before any is made."""
+def _loaded(path: Path, scene: "ShotList", model: ModelOptions, show: Display) -> "Pipeline":
     from longtake.pipeline import load
     from longtake.rollout.numerics import fix_threads
-    from longtake.shots.plan import TakePlan, plan
-    from longtake.shots.render import Rendering, locked_takes
-    from longtake.shots.store import Store
     from longtake.shots.timeline import check_length
 
-    check_length(asked.scene, asked.path)
+    check_length(scene, path)
     show.stage("load", 0, 1)
     fix_threads()
     pipe = load(model.model, device=model.device, precision=model.precision)
     show.stage("load", 1, 1)
+    return pipe
+
+
+def _prepared(asked: _Asked, pipe: "Pipeline") -> "Rendering":
+    """Every shot checked against the model before any is made."""
+    from longtake.shots.plan import TakePlan, plan
+    from longtake.shots.render import Rendering, locked_takes
+    from longtake.shots.store import Store
+
     store = Store(asked.folder)
     locked = locked_takes(asked.scene, store, asked.lock)
     takes = {code: record.take for code, record in locked.items()}

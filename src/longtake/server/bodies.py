@@ -4,12 +4,12 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from longtake.config import Cue, SampleConfig, frames_for
+from longtake.config import Cue, SampleConfig, Sampling, frames_for
 from longtake.errors import LongtakeError, PromptError, SettingError
 from longtake.prompt import clean_prompt
 from longtake.server.refusals import Refused, refusal_of
@@ -47,9 +47,10 @@ class PictureUrl(BaseModel):
 def _settings_fields() -> dict[str, Any]:
     """A field for every setting of a film, and for each of its other names."""
     hints = get_type_hints(SampleConfig)
+    own = {field.name for field in fields(Sampling)}
     made: dict[str, Any] = {}
     for field in fields(SampleConfig):
-        text = f"Default: {field.default}."
+        text = f"Default: {'that of the model' if field.name in own else field.default}."
         made[field.name] = (hints[field.name] | None, Field(None, description=text))
     for alias, name in ALIASES.items():
         made[alias] = (hints[name] | None, Field(None, description=f"The same as {name}."))
@@ -165,8 +166,8 @@ def read_form(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
-def read_wanted(data: Any) -> Wanted:  # noqa: ANN401 - whatever JSON came
-    """A request for a new film.
+def read_wanted(data: Any, defaults: SampleConfig) -> Wanted:  # noqa: ANN401 - any JSON
+    """A request for a new film; what it does not say is the model's own default.
 
     Raises:
         Refused: a field that is unknown, of the wrong type, out of range, or against another.
@@ -174,7 +175,7 @@ def read_wanted(data: Any) -> Wanted:  # noqa: ANN401 - whatever JSON came
     body = validated(CreateVideo, data).model_dump(exclude_none=True)
     values = _settings_of(body)
     try:
-        settings = SampleConfig(**values)
+        settings = replace(defaults, **values)
     except SettingError as error:
         named = str(error).partition(" ")[0]
         raise refusal_of(error, named if named in values else None) from None
