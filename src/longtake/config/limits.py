@@ -2,6 +2,9 @@
 
 from longtake.errors import SettingError
 
+Range = tuple[str, float, float, float]
+"""A setting's name, its value, and the least and the most that it may be."""
+
 FPS = 16
 """Native frame rate of every preset."""
 TEMPORAL_STRIDE = 4
@@ -21,4 +24,17 @@ def check_sides(width: int, height: int) -> None:
                 f"{name} must be a multiple of 32 from 64 to 4096, got {value}; "
                 f"the nearest is {near}"
             )
+            raise SettingError(msg)
+
+
+def check_ranges(*ranges: Range) -> None:
+    """Check that numbers lie in their ranges, the ends among them.
+
+    Raises:
+        SettingError: the first that does not, or is no number.
+    """
+    for name, value, low, high in ranges:
+        # Written so that NaN fails.
+        if not low <= value <= high:
+            msg = f"{name} must be {low:,} to {high:,}, got {value}"
             raise SettingError(msg)

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from longtake.config.limits import FPS, MAX_SECONDS, MAX_SEED, TEMPORAL_STRIDE, check_sides
+from longtake.config.limits import (
+    FPS,
+    MAX_SECONDS,
+    MAX_SEED,
+    TEMPORAL_STRIDE,
+    check_ranges,
+    check_sides,
+)
 from longtake.errors import SettingError
 
 
@@ -75,7 +82,7 @@ class TrainConfig:
             near = max(self.frames - 2, 4) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1
             msg = f"frames must be 4n + 1, got {self.frames}; the nearest are {near} and {near + 4}"
             raise SettingError(msg)
-        for name, value, low, high in (
+        check_ranges(
             ("steps", self.steps, 1, 10**9),
             ("minutes", self.minutes, 0, 10**5),
             ("batch", self.batch, 1, 10**5),
@@ -98,11 +105,7 @@ class TrainConfig:
             ("log_every", self.log_every, 1, 10**9),
             ("checkpoint_every", self.checkpoint_every, 1, 10**9),
             ("preview_every", self.preview_every, 0, 10**9),
-        ):
-            # Written so that NaN fails.
-            if not low <= value <= high:
-                msg = f"{name} must be {low:,} to {high:,}, got {value}"
-                raise SettingError(msg)
+        )
         if self.pool % self.render_batch:
             near = max(self.pool // self.render_batch, 1) * self.render_batch
             msg = (
@@ -140,15 +143,12 @@ class CausalConfig:
         if not 1 <= self.max_frames <= limit:
             msg = f"max_frames must be 1 to {limit}, got {self.max_frames}; try 961 (a minute)"
             raise SettingError(msg)
-        for name, value in (
-            ("scripts", self.scripts),
-            ("history_noise", self.history_noise),
-            ("clean_history", self.clean_history),
-            ("first_frame", self.first_frame),
-        ):
-            if not 0 <= value <= 1:
-                msg = f"{name} must be 0 to 1, got {value}"
-                raise SettingError(msg)
+        check_ranges(
+            ("scripts", self.scripts, 0, 1),
+            ("history_noise", self.history_noise, 0, 1),
+            ("clean_history", self.clean_history, 0, 1),
+            ("first_frame", self.first_frame, 0, 1),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,14 +168,10 @@ class JumpConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, value, low, high in (
+        check_ranges(
             ("steps", self.steps, 1, 50),
             ("shift", self.shift, 0.1, 100),
             ("guidance", self.guidance, 1, 30),
             ("parts", self.parts, 1, 50),
             ("own", self.own, 0, 1),
-        ):
-            # Written so that NaN fails.
-            if not low <= value <= high:
-                msg = f"{name} must be {low:,} to {high:,}, got {value}"
-                raise SettingError(msg)
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from longtake.config.limits import check_ranges
 from longtake.errors import SettingError
 
 LOCAL = "local"
@@ -87,15 +88,12 @@ class ServeConfig:
                     "make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
                 )
                 raise SettingError(msg)
-        for name, value, low, high in (
+        check_ranges(
             ("port", self.port, 0, 65_535),
             ("workers", self.workers, 1, 64),
             ("threads", self.threads, 0, 1024),
             ("keep_days", self.keep_days, 0.01, 36_500),
-        ):
-            if not low <= value <= high:
-                msg = f"{name} must be {low:g} to {high:g}, got {value:g}"
-                raise SettingError(msg)
+        )
 
     @property
     def loopback(self) -> bool:
