@@ -137,10 +137,13 @@ def _autoencoder_inputs(config: TrainConfig, shape: AutoencoderConfig) -> Prepar
     grid = (latent_frames, config.height // stride, config.width // stride)
 
     def prepare(batch: Batch, generator: torch.Generator) -> Batch:
-        frames, subjects = batch
+        frames, *subjects = batch
+        weight = torch.ones(frames.shape[:-1], device=frames.device)
+        for mask in subjects:
+            weight += config.subjects * mask
         size = (len(frames), shape.latent_channels, *grid)
         noise = torch.randn(size, generator=generator, device=frames.device)
-        return frames, 1 + config.subjects * subjects.float(), noise
+        return frames, weight, noise
 
     return prepare
 

@@ -74,19 +74,16 @@ def to_signed(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 def pixel_ring(
     config: TrainConfig, device: torch.device, workers: Workers, level: Level = FIRST
 ) -> Ring:
-    """Short clips as bytes, and where their subjects are, for the autoencoder."""
+    """Short clips as bytes for the autoencoder; and where subjects are, if they weigh more."""
 
     def make(number: int) -> Batch:
         scenes = scenes_of_batch(config.seed, number, config.render_batch, level)
         starts = np.random.default_rng([config.seed, number, 1]).random(len(scenes))
-        return render_with_mask(
-            scenes,
-            frames=config.frames,
-            height=config.height,
-            width=config.width,
-            start_s=(starts * _LATE_START_S).astype(np.float32),
-            device=device,
-        )
+        start_s = (starts * _LATE_START_S).astype(np.float32)
+        size = {"frames": config.frames, "height": config.height, "width": config.width}
+        if config.subjects:
+            return render_with_mask(scenes, **size, start_s=start_s, device=device)
+        return (render(scenes, **size, start_s=start_s, device=device),)
 
     return Ring(make, config.pool // config.render_batch, workers)
 
