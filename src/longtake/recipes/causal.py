@@ -13,8 +13,7 @@ from longtake.media.sheet import film_strips
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
 from longtake.pipeline import DECODE_CHUNK, Parts, to_bytes
-from longtake.recipes.autoencoder import compile_residuals
-from longtake.recipes.denoiser import drop_captions
+from longtake.recipes.denoiser import OUTER, compile_layers, drop_captions, first_fill
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.recipes.weights import export_model, parts_from
 from longtake.rollout import Grid, Take
@@ -75,9 +74,7 @@ def train_causal(
     torch.manual_seed(config.seed)
     text, transformer, autoencoder = parts = parts_from(start, shapes, device)
     if config.compile:
-        compile_residuals(autoencoder)
-        for block in transformer.blocks:
-            block.compile(dynamic=False)
+        compile_layers(autoencoder, transformer)
 
     @torch.compiler.set_stance("force_eager")
     def preview(path: Path) -> None:
@@ -87,9 +84,9 @@ def train_causal(
     stage = Stage(
         name="causal",
         module=nn.ModuleDict({"text": text, "transformer": transformer}),
-        outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
+        outer=OUTER,
         ring=take_ring(filming, autoencoder, tokenizer, workers),
-        fill=max(1, config.pool // config.render_batch // 4),
+        fill=first_fill(config),
         prepare=_causal_inputs(filming),
         loss=loss,
         metric="low_noise",

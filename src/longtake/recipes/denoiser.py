@@ -27,6 +27,9 @@ from longtake.vae import Autoencoder
 from longtake.world import caption, sample_scenes
 from longtake.world.level import level_named
 
+OUTER = ("text.tokens", "text.positions", "transformer.embed", "transformer.head")
+"""First and last layers of text encoder and denoiser together, which Muon leaves alone."""
+
 
 def train_transformer(
     recipe: PrevizRecipe,
@@ -56,9 +59,7 @@ def train_transformer(
         fill_text(text, start, shapes.words)
         fill(transformer, weights_path(start, "transformer"))
     if config.compile:
-        compile_residuals(autoencoder)
-        for block in transformer.blocks:
-            block.compile(dynamic=False)
+        compile_layers(autoencoder, transformer)
 
     @torch.compiler.set_stance("force_eager")
     def preview(path: Path) -> None:
@@ -67,9 +68,9 @@ def train_transformer(
     stage = Stage(
         name="transformer",
         module=both,
-        outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
+        outer=OUTER,
         ring=latent_ring(config, autoencoder, tokenizer, workers, level_named(recipe.level)),
-        fill=max(1, config.pool // config.render_batch // 4),
+        fill=first_fill(config),
         prepare=_denoiser_inputs(config),
         loss=_denoiser_loss(text, transformer, config),
         metric="low_noise",
@@ -80,6 +81,19 @@ def train_transformer(
     if not workers.first:
         return
     export_model(folder, (text, transformer, autoencoder), shapes)
+
+
+def compile_layers(autoencoder: Autoencoder, *transformers: Transformer) -> None:
+    """Compile the layers that take the time; equal shapes share one graph."""
+    compile_residuals(autoencoder)
+    for transformer in transformers:
+        for block in transformer.blocks:
+            block.compile(dynamic=False)
+
+
+def first_fill(config: TrainConfig) -> int:
+    """Batches rendered before the first step: a quarter of the pool."""
+    return max(1, config.pool // config.render_batch // 4)
 
 
 def _denoiser_inputs(config: TrainConfig) -> Prepare:

@@ -16,9 +16,15 @@ from longtake.guidance import classifier_free
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
 from longtake.presets import MODEL_FILE
-from longtake.recipes.autoencoder import compile_residuals
 from longtake.recipes.causal import noisy_past
-from longtake.recipes.denoiser import drop_captions, null_like, sample_strips
+from longtake.recipes.denoiser import (
+    OUTER,
+    compile_layers,
+    drop_captions,
+    first_fill,
+    null_like,
+    sample_strips,
+)
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe, world_words
 from longtake.recipes.weights import export_model, parts_from
 from longtake.text import TextEncoder, Tokenizer
@@ -70,9 +76,7 @@ def train_few_steps(
     text, transformer, autoencoder = parts = parts_from(start, shapes, device)
     teacher = deepcopy(text).requires_grad_(False), deepcopy(transformer).requires_grad_(False)
     if config.compile:
-        compile_residuals(autoencoder)
-        for block in (*transformer.blocks, *teacher[1].blocks):
-            block.compile(dynamic=False)
+        compile_layers(autoencoder, transformer, teacher[1])
 
     @torch.compiler.set_stance("force_eager")
     def preview(path: Path) -> None:
@@ -81,9 +85,9 @@ def train_few_steps(
     stage = Stage(
         name="few_steps",
         module=nn.ModuleDict({"text": text, "transformer": transformer}),
-        outer=("text.tokens", "text.positions", "transformer.embed", "transformer.head"),
+        outer=OUTER,
         ring=_ring(filming, shapes, autoencoder, workers),
-        fill=max(1, config.pool // config.render_batch // 4),
+        fill=first_fill(config),
         prepare=_jump_inputs(filming, jumps, chunks),
         loss=_jump_loss((text, transformer), teacher, config, jumps, chunks),
         metric="last_jump",
