@@ -16,7 +16,7 @@ from longtake.cli.options import (
 from longtake.cli.output import check_output
 from longtake.cli.progress import display
 from longtake.cli.prompt import read_prompt
-from longtake.cli.report import report_of, tell_report
+from longtake.cli.report import tell_take
 from longtake.cli.resume import load_same, take_at
 from longtake.config import FPS, Cue, frames_for
 from longtake.errors import SettingError
@@ -51,7 +51,6 @@ def branch(
     """
     started = time.perf_counter()
     from longtake.cli.start import make_fork
-    from longtake.rollout.manifest import film_manifest
 
     text, at_s = read_prompt(prompt), seconds_of(at, "--at")
     folder, old = take_at(take)
@@ -68,15 +67,7 @@ def branch(
         pipe = load_same(old, model, show)
         different = model.allow_different
         told = make_fork(pipe, folder, old, manifest, output, show, allow_different=different)
-    report = report_of(
-        pipe,
-        film_manifest(manifest, pipe.name),
-        output,
-        manifest.frames,
-        started=started,
-        warnings=told,
-    )
-    tell_report(report, out)
+    tell_take(pipe, manifest, output, out, started=started, warnings=told)
 
 
 def _turned(old: "TakeManifest", text: str, at_s: float, frames: int) -> "TakeManifest":

@@ -18,7 +18,7 @@ from longtake.cli.options import (
 from longtake.cli.output import Output, check_output
 from longtake.cli.progress import Display, display
 from longtake.cli.prompt import read_prompt
-from longtake.cli.report import report_of, tell_report
+from longtake.cli.report import tell_take
 from longtake.cli.resume import load_same, take_at
 from longtake.config import FPS, TAKE_SUFFIX, Cue, frames_for
 from longtake.errors import MediaError, PromptError, SettingError, StateError
@@ -102,17 +102,8 @@ def extend(
     asked = _Asked(film, text, added, more.seed, keep, model, out, output)
     with display(quiet=out.quiet) as show, memory_errors("a smaller film or --device cpu"):
         pipe, manifest, told = make(asked, show)
-    from longtake.rollout.manifest import film_manifest
 
-    report = report_of(
-        pipe,
-        film_manifest(manifest, pipe.name),
-        output,
-        manifest.frames,
-        started=started,
-        warnings=told,
-    )
-    tell_report(report, out)
+    tell_take(pipe, manifest, output, out, started=started, warnings=told)
 
 
 def _from_state(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest, list[str]]":

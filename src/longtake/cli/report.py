@@ -14,6 +14,7 @@ from longtake.media.manifest import Manifest
 
 if TYPE_CHECKING:
     from longtake.pipeline import Pipeline
+    from longtake.rollout.manifest import TakeManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,27 @@ def report_of(
         unknown_words=pipe.tokenizer.read(said).unknown,
         warnings=tuple(warnings),
     )
+
+
+def tell_take(
+    pipe: "Pipeline",
+    take: "TakeManifest",
+    output: Output,
+    how: OutputOptions | TellOptions,
+    *,
+    started: float,
+    warnings: list[str],
+) -> None:
+    """Print the report of a finished take as asked for; arguments as of `report_of`.
+
+    Raises:
+        OutputError: stdout takes no more.
+    """
+    from longtake.rollout.manifest import film_manifest
+
+    manifest = film_manifest(take, pipe.name)
+    report = report_of(pipe, manifest, output, take.frames, started=started, warnings=warnings)
+    tell_report(report, how)
 
 
 def tell_report(report: Report, how: OutputOptions | TellOptions) -> None:

@@ -9,7 +9,7 @@ from longtake.cli.memory import memory_errors
 from longtake.cli.options import SameModelOptions, TellOptions
 from longtake.cli.output import Output
 from longtake.cli.progress import Display, display, tell
-from longtake.cli.report import report_of, tell_report
+from longtake.cli.report import tell_take
 from longtake.config import TAKE_SUFFIX
 from longtake.errors import StateError
 from longtake.storage import check_writable
@@ -31,7 +31,6 @@ def resume(take: Path, /, *, model: SameModelOptions = _MODEL, out: TellOptions 
     """
     started = time.perf_counter()
     from longtake.cli.take import record
-    from longtake.rollout.manifest import film_manifest
 
     folder, manifest = take_at(take)
     output = output_of(folder, manifest)
@@ -48,15 +47,7 @@ def resume(take: Path, /, *, model: SameModelOptions = _MODEL, out: TellOptions 
         pipe = load_same(manifest, model, show)
         different = model.allow_different
         told = record(pipe, output, manifest, show, fresh=False, allow_different=different)
-    report = report_of(
-        pipe,
-        film_manifest(manifest, pipe.name),
-        output,
-        manifest.frames,
-        started=started,
-        warnings=told,
-    )
-    tell_report(report, out)
+    tell_take(pipe, manifest, output, out, started=started, warnings=told)
 
 
 def _tell_finished(film: Path, out: TellOptions) -> None:
