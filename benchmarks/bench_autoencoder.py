@@ -17,8 +17,9 @@ from torch import Tensor
 
 import longtake
 from longtake.config import latent_frames_for
-from longtake.pipeline import DECODE_CHUNK, to_bytes
+from longtake.pipeline import DECODE_CHUNK
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
+from longtake.rollout.pixels import to_bytes
 from longtake.train.data import to_signed
 from longtake.train.losses import psnr
 from longtake.vae import Autoencoder

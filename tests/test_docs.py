@@ -48,7 +48,11 @@ def test_the_reading_order_walks_from_the_prompt_to_the_maths():
 
 def test_the_pipeline_brings_every_stage_together_and_the_cli_writes_the_mp4():
     stages = {"text", "model", "guidance", "samplers", "vae"}
-    found = {name.split(".")[1] for name in imported(SOURCE / "pipeline.py") if "longtake." in name}
+    found = {
+        name.split(".")[1]
+        for name in imported(SOURCE / "pipeline" / "path.py")
+        if "longtake." in name
+    }
     assert stages <= found
     assert "longtake.media.video" in imported(SOURCE / "cli" / "one_pass.py")
 

@@ -6,17 +6,8 @@ import torch
 
 from longtake.config import Cue, SampleConfig, Sampling
 from longtake.errors import CannotHere, ModelError, PromptError, SettingError
-from longtake.pipeline import (
-    Border,
-    Frames,
-    Notice,
-    Pipeline,
-    Progress,
-    build,
-    from_bytes,
-    load,
-    to_bytes,
-)
+from longtake.pipeline import Border, Frames, Notice, Pipeline, Progress, build, load
+from longtake.rollout.pixels import from_bytes, to_bytes
 
 SETTINGS = SampleConfig(width=96, height=64, frames=17, steps=3, seed=7)
 

@@ -301,7 +301,9 @@ def test_the_second_run_of_the_embedded_model_is_an_example_and_its_log_is_kept(
     assert int(log[0]["step"]) == recipe.transformer.log_every
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*_train.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*_train.json")), ids=lambda p: p.stem
+)
 def test_every_example_is_a_recipe_that_differs_from_the_shipped_one(path):
     assert load_recipe(str(path)) != PrevizRecipe()
 

@@ -7,7 +7,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from longtake.config import FPS
-from longtake.pipeline import DECODE_CHUNK, to_bytes
+from longtake.pipeline import DECODE_CHUNK
+from longtake.rollout.pixels import to_bytes
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, render
 

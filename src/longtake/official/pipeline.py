@@ -24,7 +24,8 @@ from longtake.official.longsana import chunks_of, roll
 from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
 from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer
-from longtake.pipeline import Event, Frames, Notice, Progress, to_bytes
+from longtake.pipeline import Event, Frames, Notice, Progress
+from longtake.rollout.pixels import to_bytes
 from longtake.samplers import sampler_of
 from longtake.text.gemma import (
     PublicEncoder,

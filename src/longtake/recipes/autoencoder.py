@@ -11,10 +11,10 @@ from torch import Tensor
 from longtake.config import AutoencoderConfig, TrainConfig, latent_frames_for, to_dict
 from longtake.media.sheet import film_strips
 from longtake.parallel import ALONE, Workers
-from longtake.pipeline import to_bytes
 from longtake.recipes.folder import weights_path
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.recipes.weights import export, fill
+from longtake.rollout.pixels import to_bytes
 from longtake.train.data import Batch, pixel_ring, to_signed
 from longtake.train.loop import Loss, Prepare, Stage, Trainer
 from longtake.train.losses import autoencoder_loss, psnr

@@ -12,11 +12,12 @@ from longtake.config import CausalConfig, ModelConfig, SampleConfig, to_dict
 from longtake.media.sheet import film_strips
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
-from longtake.pipeline import DECODE_CHUNK, Parts, to_bytes
+from longtake.pipeline import DECODE_CHUNK, Parts
 from longtake.recipes.denoiser import OUTER, compile_layers, drop_captions, first_fill
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.recipes.weights import export_model, parts_from
 from longtake.rollout import Grid, Take
+from longtake.rollout.pixels import to_bytes
 from longtake.rollout.take import Committed
 from longtake.samplers import sampler_of
 from longtake.text import TextEncoder, Tokenizer

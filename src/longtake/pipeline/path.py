@@ -7,10 +7,9 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake import flow
-from longtake.checkpoints import content_hash, load_tensors, read_json
 from longtake.config import (
     FPS,
     MAX_PROMPT,
@@ -19,14 +18,13 @@ from longtake.config import (
     ModelConfig,
     SampleConfig,
     frames_for,
-    from_dict,
     latent_frames_for,
 )
-from longtake.errors import CannotHere, PromptError, SettingError
+from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
 from longtake.model.embeddings import FEW_ROWS
-from longtake.presets import MODEL_FILE, PARTS, Preset, find
+from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
 from longtake.rollout import (
     Decoded,
     Grid,
@@ -50,63 +48,17 @@ from longtake.text import Reading, TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD
 from longtake.vae import Autoencoder
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Picture = UInt8[Tensor, "height width 3"]
 DECODE_CHUNK = 5
 """Latent frames decoded at once; memory grows with it, speed hardly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a stage is."""
-
-    stage: Literal["text", "denoise", "decode"]
-    step: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something the user should know about how the prompt or a setting was taken."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """The next frames of the film."""
-
-    pixels: UInt8[Tensor, "frames height width 3"]
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """A finished film."""
-
-    frames: UInt8[Tensor, "frames height width 3"]
-    fps: int
-    prompt: str
-    settings: SampleConfig
-    notices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Border:
-    """A chunk is finished and its frames are out: the film can be gone on with from here."""
-
-    snapshot: Snapshot
-    pixels: UInt8[Tensor, "frames height width 3"]
-    """All frames of the chunk, those beyond the film's end among them."""
-
-
-Event = Progress | Notice | Frames | Border
+Parts = tuple[TextEncoder, Transformer, Autoencoder]
+"""The networks in the order of the path."""
 
 
 class Pipeline:
     """A loaded model: prompts in, films out."""
 
-    def __init__(self, *, name: str, model_hash: str, config: ModelConfig, parts: "Parts") -> None:
+    def __init__(self, *, name: str, model_hash: str, config: ModelConfig, parts: Parts) -> None:
         """Take ready parts; `load` builds them."""
         self.name, self.model_hash, self.config = name, model_hash, config
         self.text, self.transformer, self.autoencoder = parts
@@ -403,9 +355,6 @@ class Pipeline:
             yield Progress("decode", frames - left, frames)
 
 
-Parts = tuple[TextEncoder, Transformer, Autoencoder]
-
-
 @dataclass(frozen=True, slots=True)
 class _Guided:
     """The denoiser as a sampler sees it: latents and sigma to one velocity."""
@@ -423,70 +372,3 @@ class _Guided:
         if copies == 1:
             return predicted
         return classifier_free(predicted[:1], predicted[1:], self.scale)
-
-
-def load(
-    name: str = "previz", *, device: Device = "auto", precision: Precision = "auto"
-) -> Pipeline:
-    """Load a model by preset name or folder.
-
-    Args:
-        name: A preset, or a folder with a model.json.
-        device: `auto` takes CUDA if there is one.
-        precision: `auto` takes bf16 where the processor has it.
-
-    Raises:
-        ModelError: no such model.
-        WeightsError: damaged or foreign weights.
-        CannotHere: no CUDA device although one was asked for.
-    """
-    preset = find(name)
-    target = device_of(device)
-    dtype = _dtype(precision, target)
-    config = from_dict(ModelConfig, read_json(preset.folder / MODEL_FILE))
-    parts = build(config)
-    for part_name, part in zip(PARTS, parts, strict=True):
-        _fill(part, preset, part_name)
-        part.to(target, dtype).eval().requires_grad_(False)
-    return Pipeline(
-        name=preset.name, model_hash=content_hash(preset.folder), config=config, parts=parts
-    )
-
-
-def build(config: ModelConfig) -> Parts:
-    """The three networks with fresh weights."""
-    vocabulary = Tokenizer(config.words, config.text.max_tokens).size
-    return (
-        TextEncoder(config.text, vocabulary),
-        Transformer(config.transformer),
-        Autoencoder(config.autoencoder),
-    )
-
-
-def device_of(asked: Device) -> torch.device:
-    """The device asked for; `auto` takes CUDA if there is one.
-
-    Raises:
-        CannotHere: no CUDA device although one was asked for.
-    """
-    if asked == "cuda" and not torch.cuda.is_available():
-        msg = "no CUDA device here; use --device cpu"
-        raise CannotHere(msg)
-    if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(asked)
-
-
-def _fill(part: nn.Module, preset: Preset, name: str) -> None:
-    expected = {key: tuple(value.shape) for key, value in part.state_dict().items()}
-    part.load_state_dict(load_tensors(preset.folder / f"{name}.safetensors", expected))
-
-
-def _dtype(asked: Precision, device: torch.device) -> torch.dtype:
-    if asked == "fp16":
-        msg = "fp16 is for public models; this one runs in fp32 or bf16"
-        raise SettingError(msg)
-    if asked == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if asked == "bf16" else torch.float32
