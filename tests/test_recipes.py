@@ -371,7 +371,6 @@ def test_both_stages_together_stay_under_the_limit_of_compiled_graphs(tmp_path, 
     monkeypatch.setattr(
         torch, "compile", lambda f, **options: compiled(f, backend="eager", **options)
     )
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     monkeypatch.setattr(denoiser, "sample_strips", lambda *_: None)
     # As many blocks as the embedded model has, and clips of different length in the two stages.
     blocks = {"encoder_blocks": [2, 2, 1], "decoder_blocks": [3, 3, 2]}
@@ -383,4 +382,5 @@ def test_both_stages_together_stay_under_the_limit_of_compiled_graphs(tmp_path, 
             "transformer": {"compile": True, "frames": 9},
         },
     )
-    run(recipe, tmp_path, device=CPU)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        run(recipe, tmp_path, device=CPU)

@@ -15,7 +15,7 @@ from longtake.config import JumpConfig, Sampling, merge
 from longtake.errors import SettingError
 from longtake.pipeline import Border, Progress, build
 from longtake.presets import MODEL_FILE
-from longtake.recipes import few_steps, weights
+from longtake.recipes import denoiser, few_steps, weights
 from longtake.recipes.causal import causal_shapes
 from longtake.recipes.folder import resume_point
 from longtake.recipes.previz import run
@@ -351,7 +351,7 @@ def test_the_blocks_have_few_graphs_for_each_of_the_three_passes(
     )
     monkeypatch.setattr(few_steps, "sample_strips", lambda *_: None)
     # The hook that checks shapes makes the compiler count these and the blocks as one function.
-    monkeypatch.setattr(few_steps, "compile_residuals", lambda _: None)
+    monkeypatch.setattr(denoiser, "compile_residuals", lambda _: None)
     recipe = merge(RECIPE, {"few_steps": {"compile": True, "frames": 17}})
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         run(recipe, tmp_path / "out", stage="few_steps", device=CPU, start=start)
