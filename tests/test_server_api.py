@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -614,3 +616,8 @@ def test_the_openapi_page_names_every_setting_and_route(client):
     assert "multipart/form-data" in body
     routes = set(page["paths"])
     assert {"/v1/videos/extensions", "/v1/videos/plan", "/v1/videos/{video_id}/events"} <= routes
+
+
+def test_the_process_that_answers_does_without_torch():
+    code = "import longtake.server.run, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -53,7 +53,7 @@ _PARAM, _AFTER = "input_reference", "after"
 async def create(house: House, request: Request, key: str | None) -> Video:
     """Read a request for a film, keep its picture, and queue it."""
     data, upload = await _read(house, request)
-    wanted = read_wanted(data, house.studio.pipe.defaults)
+    wanted = read_wanted(data, house.studio.defaults)
     raw = await _picture(house, wanted, upload)
     film = house.studio.request(wanted)
     if raw is None:
@@ -88,7 +88,7 @@ async def extend(house: House, request: Request, key: str | None) -> Video:
 
 async def plan(house: House, request: Request) -> Plan:
     """What a film would take."""
-    wanted = read_wanted(await _read_json(request), house.studio.pipe.defaults)
+    wanted = read_wanted(await _read_json(request), house.studio.defaults)
     film = house.studio.request(wanted)
     settings = film.settings
     newest = house.store.page(_owner(request), after=None, limit=20, newest_first=True)
