@@ -21,7 +21,14 @@ from typing import TypeVar
 import torch
 
 from longtake.config import from_dict
-from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
+from longtake.errors import (
+    CannotHere,
+    LongtakeError,
+    OutputError,
+    PromptError,
+    SettingError,
+    StateError,
+)
 from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
 from longtake.server import reserve
 from longtake.server.files import JobFiles
@@ -118,7 +125,7 @@ class Worker:
             case StateError():
                 text = "the take was begun by another model or release, or is damaged; make it anew"
                 store.fail(lease, "state_error", text)
-            case InvalidInput():
+            case PromptError() | SettingError():
                 store.fail(lease, "invalid_request", str(error))
             case _:
                 _log(f"{type(error).__name__}", lease)
