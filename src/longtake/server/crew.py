@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
-from longtake.server.worker import WorkerConfig
+from longtake.server.settings import WorkerConfig
 
 STOP_S = 25.0
 """Time a worker has to give its job back."""

@@ -14,10 +14,9 @@ from longtake.server.log import log
 from longtake.server.metrics import Metrics
 from longtake.server.presence import is_gone, tidy
 from longtake.server.schema import StoreError
-from longtake.server.settings import ServeConfig
+from longtake.server.settings import STORE, ServeConfig, WorkerConfig
 from longtake.server.store import Store
 from longtake.server.studio import Studio
-from longtake.server.worker import STORE, WorkerConfig
 from longtake.server.writer import Writer
 
 SWEEP_EVERY_S = 5.0

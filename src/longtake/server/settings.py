@@ -1,4 +1,4 @@
-"""Everything the server can be told."""
+"""Everything the server and its workers can be told."""
 
 import hashlib
 import hmac
@@ -10,6 +10,8 @@ from typing import Literal
 from longtake.config.limits import check_ranges
 from longtake.errors import SettingError
 
+STORE = "store.sqlite"
+"""Name of the store in the data folder."""
 LOCAL = "local"
 """Whose jobs are where no token is asked for."""
 LEAST_TOKEN = 16
@@ -111,6 +113,30 @@ class ServeConfig:
         local = {"localhost", "127.0.0.1", "[::1]"} if self.loopback else set()
         own = f"[{self.host}]" if ":" in self.host else self.host
         return frozenset({*local, own, *self.hosts})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What a worker is told when it starts."""
+
+    name: str
+    """Its name in the store; no two processes share one."""
+    data: str
+    """The server's data folder."""
+    model: str
+    """Preset by name, or a folder."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it computes."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic."""
+    threads: int = 0
+    """Threads of torch; 0: as many as there are cores."""
+    lease_s: float = 30.0
+    """How long it holds a job without a sign of life."""
+    keep_s: int = 7 * 86_400
+    """How long a finished film is kept."""
+    poll_s: float = 0.05
+    """Time between two looks into an empty queue."""
 
 
 class Doorkeeper:

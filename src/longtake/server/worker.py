@@ -16,12 +16,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 
 from longtake.config import from_dict
-from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
+from longtake.errors import (
+    CannotHere,
+    LongtakeError,
+    OutputError,
+    PromptError,
+    SettingError,
+    StateError,
+)
 from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
 from longtake.server import reserve
 from longtake.server.files import JobFiles
@@ -30,9 +37,9 @@ from longtake.server.log import log
 from longtake.server.making import make
 from longtake.server.presence import appear
 from longtake.server.schema import StoreError
+from longtake.server.settings import STORE, WorkerConfig
 from longtake.server.store import Store
 
-STORE = "store.sqlite"
 TELL_EVERY_S = 0.1
 """Shortest time between two events of one stage; borders are always told."""
 PAUSE_S = 5.0
@@ -41,30 +48,6 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _MOST_OUT_OF_MEMORY = 2
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerConfig:
-    """What a worker is told when it starts."""
-
-    name: str
-    """Its name in the store; no two processes share one."""
-    data: str
-    """The server's data folder."""
-    model: str
-    """Preset by name, or a folder."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where it computes."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic."""
-    threads: int = 0
-    """Threads of torch; 0: as many as there are cores."""
-    lease_s: float = 30.0
-    """How long it holds a job without a sign of life."""
-    keep_s: int = 7 * 86_400
-    """How long a finished film is kept."""
-    poll_s: float = 0.05
-    """Time between two looks into an empty queue."""
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
@@ -142,7 +125,7 @@ class Worker:
             case StateError():
                 text = "the take was begun by another model or release, or is damaged; make it anew"
                 store.fail(lease, "state_error", text)
-            case InvalidInput():
+            case PromptError() | SettingError():
                 store.fail(lease, "invalid_request", str(error))
             case _:
                 _log(f"{type(error).__name__}", lease)
