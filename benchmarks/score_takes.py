@@ -44,7 +44,7 @@ from longtake.evaluate.drift import Drift, curves, drift_of
 from longtake.evaluate.reader.read import FOLDER, Reader, load_reader
 from longtake.evaluate.round_trip import round_trip
 from longtake.pipeline import Pipeline, device_of, load
-from longtake.rollout import Grid
+from longtake.rollout.grid import Grid
 from longtake.rollout.take import Committed
 from longtake.world.level import ACTION, FIRST, Level
 from longtake.world.screenwriter import BEAT_S, sample_script

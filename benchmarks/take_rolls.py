@@ -14,8 +14,9 @@ from longtake.errors import SettingError
 from longtake.kernels.ops import Memory
 from longtake.model import LayerState, State
 from longtake.pipeline import Pipeline
-from longtake.rollout import Committed, Grid, Take
+from longtake.rollout.grid import Grid
 from longtake.rollout.pixels import from_bytes, to_bytes
+from longtake.rollout.take import Committed, Take
 from longtake.samplers import sampler_of
 from longtake.vae.autoencoder import StreamCache
 from longtake.world.screenwriter import BEAT_S
