@@ -469,7 +469,7 @@ def upload(client, raw, name="x.png"):
 
 
 @pytest.mark.usefixtures("chunked")
-def test_rows_36_and_38_what_is_no_picture_is_refused(client, served):
+def test_rows_36_37_and_38_what_is_no_picture_is_refused(client, served):
     canary = served.data / "canary"
     canary.write_text("secret")
     for raw in (
@@ -480,6 +480,7 @@ def test_rows_36_and_38_what_is_no_picture_is_refused(client, served):
         b"GIF89a" + bytes(100),
         b"II*\x00" + bytes(100),
         b"%PDF-1.7",
+        b"\0\0\0\x18ftypmp42" + bytes(100),
         b"%!PS-Adobe",
     ):
         refused(upload(client, raw), 422, "media_type_not_supported")

@@ -522,7 +522,9 @@ def test_row_46_log_and_numbers_hold_no_token_prompt_or_path(guarded):
         assert not any(token in shown for token in TOKENS)
 
 
-@pytest.mark.parametrize("count", [300])
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.soak])]
+)
 def test_row_64_broken_http_is_answered_with_400_or_closed(server, count):
     dice = random.Random(64)
     good = f"GET /health HTTP/1.1\r\nHost: {server.url[7:]}\r\n\r\n".encode()
