@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -603,7 +604,12 @@ def test_row_41_its_own_origin_is_welcome_and_a_websocket_is_not(client):
     assert client.get("/v1/models", headers=upgrade).status_code == 403
 
 
-def test_row_26_bodies_that_are_too_large_are_refused_early(client):
+def rss_bytes(server):
+    text = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) << 10
+
+
+def test_row_26_bodies_that_are_too_large_are_refused_early(client, served):
     head = {"content-type": "application/json"}
     refused(client.post("/v1/videos", content=b" " * 300_000, headers=head), 413, "too_large")
 
@@ -612,7 +618,11 @@ def test_row_26_bodies_that_are_too_large_are_refused_early(client):
             yield b" " * 10_000
 
     refused(client.post("/v1/videos", content=endless(), headers=head), 413, "too_large")
+    before = rss_bytes(served)
     refused(upload(client, png() + bytes(27 * 2**20)), 413, "too_large")
+    # Within the limit it is read, and lies on the disk meanwhile.
+    assert upload(client, png() + bytes(24 * 2**20)).status_code in (202, 422)
+    assert rss_bytes(served) - before < 16 * 2**20
 
 
 def test_row_20_a_body_that_does_not_come_is_not_waited_for(tmp_path):
