@@ -144,6 +144,14 @@ def test_row_3_what_was_accepted_is_there_after_the_server_was_killed_amid_reque
 
 
 @pytest.mark.slow
+def test_rows_1_2_3_and_4_random_kills_of_server_and_workers_lose_nothing():
+    program = Path(__file__).parents[2] / "benchmarks" / "faults_server.py"
+    command = [sys.executable, str(program), "--rounds", "2", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+@pytest.mark.slow
 def test_row_17_a_film_whose_workers_are_killed_fails_after_three_and_others_go_on(server):
     poison = post(server, steps=1000)
     for attempt in (1, 2, 3):
