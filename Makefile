@@ -44,9 +44,13 @@ docs: $(VENV)/.core  # the reference pages, from the code
 	$(BIN)/python -m longtake.cli.reference > docs/reference/cli.md
 	$(BIN)/python -m longtake.cli.settings_page > docs/reference/settings.md
 	$(BIN)/python -m longtake.cli.python_page > docs/reference/python.md
+	$(BIN)/python tests/faults/rows.py > docs/reference/faults.md
 
-soak: $(VENV)/.core  # a hundred takes killed at random moments and resumed; about 15 minutes
+soak: setup  # the full counts of the faults: takes, the server, its workers killed a hundred times; about an hour
 	$(BIN)/python benchmarks/soak_takes.py --rounds 100 --kills 2
+	$(BIN)/python benchmarks/faults_server.py --rounds 100
+	$(BIN)/pytest -m soak tests/faults
+	$(BIN)/python benchmarks/bench_server.py --only soak --seconds 600
 
 bench: $(VENV)/.core  # denoiser, autoencoder and a whole film on this machine: a JSON line each
 	for what in transformer autoencoder film; do $(BIN)/python benchmarks/bench_$$what.py || exit 1; done

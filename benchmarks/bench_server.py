@@ -111,9 +111,6 @@ async def listen(server: Server, count: int, rate: float, seconds: float) -> Non
         job = (await lines.json("POST", "/v1/videos", LONG))["id"]
         present, store = appear(server.data, "bench"), Store(server.data / STORE)
         store.hasten()
-        lease = store.claim("bench")
-        assert lease is not None
-        assert lease.job.id == job
         written: dict[int, float] = {}
         lags: list[float] = []
 
@@ -123,6 +120,9 @@ async def listen(server: Server, count: int, rate: float, seconds: float) -> Non
 
         before = rss_bytes(server.process.pid)
         crowd = await listeners(server.url, job, count, heard)
+        lease = store.claim("bench")
+        assert lease is not None
+        assert lease.job.id == job
         await asyncio.sleep(1)
         for step in range(int(rate * seconds)):
             told = {"type": "progress", "progress": 0, "stage": "denoise", "step": step}

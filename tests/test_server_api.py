@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
+from opentimelineio.adapters import read_from_file
 from PIL import Image
 from server_help import Server, wait, write_model
 
@@ -28,6 +30,8 @@ from longtake.media.video import read_metadata, read_video
 from longtake.server.guard import Guard
 from longtake.server.metrics import Metrics
 from longtake.server.settings import Limits, ServeConfig
+from longtake.shots.edl import read_edl
+from longtake.shots.timecode import rate_of
 
 TINY = ModelConfig(
     autoencoder=AutoencoderConfig(
@@ -126,12 +130,22 @@ def test_the_manifest_says_what_the_film_was_made_from(client):
     assert record["prompt"] == "a red ball"
 
 
-def test_variants_that_nobody_makes_are_refused_with_their_name(client):
-    job = made(client)
+def test_a_film_is_a_cut_of_one_clip_for_editors(client, tmp_path, request):
+    more = {"prompt_at": [{"at_s": 1.0, "text": "a blue ball"}]}
+    job = made(client, **(more if "[chunks" in request.node.name else {}))
     path = f"/v1/videos/{job['id']}/content"
-    for variant in ("otio", "edl"):
-        error = refused(client.get(path, params={"variant": variant}), 404, "variant_unavailable")
-        assert variant in error["message"]
+    answer = client.get(path, params={"variant": "otio"})
+    (tmp_path / "film.otio").write_bytes(answer.content)
+    (clip,) = read_from_file(str(tmp_path / "film.otio")).find_clips()
+    assert clip.source_range.duration.value == 33
+    assert clip.media_reference.target_url == f"{job['id']}.mp4"
+    told = [(mark.marked_range.start_time.value, mark.name) for mark in clip.markers]
+    assert told[0] == (0, "a red ball")
+    assert told[1:] == ([(16, "a blue ball")] if "[chunks" in request.node.name else [])
+    assert clip.metadata["longtake"]["settings"]["seed"] == job["seed"]
+    answer = client.get(path, params={"variant": "edl"})
+    title, (event,) = read_edl(answer.text, rate_of("16"))
+    assert (title, event.frames, event.clip) == ("a red ball", 33, f"{job['id']}.mp4")
     refused(client.get(path, params={"variant": "gif"}), 422, "invalid_request")
 
 
@@ -165,17 +179,20 @@ def test_other_servers_names_mean_the_same(client):
     body = {
         "prompt": "a red ball", "width": 64, "height": 64, "num_frames": 33, "seed": 3,
         "num_inference_steps": 2, "guidance_scale": 2.0, "flow_shift": 5.0, "fps": 16, "n": 1,
+        "negative_prompt": "a blue ball",
     }  # fmt: skip
     theirs = ended(client, client.post("/v1/videos", json=body).json())
-    ours = made(client, seed=3, guidance=2.0, shift=5.0)
+    ours = made(client, seed=3, guidance=2.0, shift=5.0, negative="a blue ball")
     assert theirs["sha256"] == ours["sha256"]
 
 
 def test_a_form_is_as_good_as_json(client):
     fields = {"prompt": "a red ball", "size": "64x64", "seconds": "2", "steps": "2", "seed": "4"}
+    fields["negative"] = "a blue ball"
     answer = client.post("/v1/videos", files={name: (None, text) for name, text in fields.items()})
     assert answer.status_code == 202, answer.text
-    assert ended(client, answer.json())["sha256"] == made(client, seed=4)["sha256"]
+    same = made(client, seed=4, negative="a blue ball")
+    assert ended(client, answer.json())["sha256"] == same["sha256"]
 
 
 BAD = [
@@ -212,6 +229,7 @@ BAD = [
     ({"input_reference": "http://127.0.0.1:1/x.png"}, "url_not_supported", "input_reference"),
     ({"input_reference": "file:picture"}, "url_not_supported", "input_reference"),
     ({"input_reference": {"image_url": "https://x"}}, "url_not_supported", "input_reference"),
+    ({"input_reference": "a", "image_reference": "a"}, "invalid_setting", "input_reference"),
     ({"prompt_at": [{"at_s": 0, "text": "x"}]}, "invalid_setting", "prompt_at.0"),
     ({"prompt_at": "x"}, "invalid_request", "prompt_at"),
 ]
@@ -452,7 +470,7 @@ def upload(client, raw, name="x.png"):
 
 
 @pytest.mark.usefixtures("chunked")
-def test_rows_36_and_38_what_is_no_picture_is_refused(client, served):
+def test_rows_36_37_and_38_what_is_no_picture_is_refused(client, served):
     canary = served.data / "canary"
     canary.write_text("secret")
     for raw in (
@@ -463,6 +481,7 @@ def test_rows_36_and_38_what_is_no_picture_is_refused(client, served):
         b"GIF89a" + bytes(100),
         b"II*\x00" + bytes(100),
         b"%PDF-1.7",
+        b"\0\0\0\x18ftypmp42" + bytes(100),
         b"%!PS-Adobe",
     ):
         refused(upload(client, raw), 422, "media_type_not_supported")
@@ -585,7 +604,12 @@ def test_row_41_its_own_origin_is_welcome_and_a_websocket_is_not(client):
     assert client.get("/v1/models", headers=upgrade).status_code == 403
 
 
-def test_row_26_bodies_that_are_too_large_are_refused_early(client):
+def rss_bytes(server):
+    text = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) << 10
+
+
+def test_row_26_bodies_that_are_too_large_are_refused_early(client, served):
     head = {"content-type": "application/json"}
     refused(client.post("/v1/videos", content=b" " * 300_000, headers=head), 413, "too_large")
 
@@ -594,7 +618,11 @@ def test_row_26_bodies_that_are_too_large_are_refused_early(client):
             yield b" " * 10_000
 
     refused(client.post("/v1/videos", content=endless(), headers=head), 413, "too_large")
+    before = rss_bytes(served)
     refused(upload(client, png() + bytes(27 * 2**20)), 413, "too_large")
+    # Within the limit it is read, and lies on the disk meanwhile.
+    assert upload(client, png() + bytes(24 * 2**20)).status_code in (202, 422)
+    assert rss_bytes(served) - before < 16 * 2**20
 
 
 def test_row_20_a_body_that_does_not_come_is_not_waited_for(tmp_path):

@@ -61,7 +61,7 @@ def test_a_block_that_fails_cancels_its_film(server, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broken_line_is_taken_up_where_it_broke(server):
+def test_row_22_a_broken_line_is_taken_up_where_it_broke(server):
     film = Client(server.url).make("a red ball", size="64x64", frames=193, steps=10)
     ids, kills = [], 0
     for event in film.events():

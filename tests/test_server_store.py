@@ -246,7 +246,7 @@ def test_row_25_a_key_stands_for_one_request_of_one_owner_and_route(tmp_path, st
     assert again.add("ann", {"prompt": "a"}, key=key)[0].id == job.id
 
 
-def test_a_full_queue_refuses_and_keeps_what_it_has(store):
+def test_row_45_a_full_queue_refuses_and_keeps_what_it_has(store):
     for _ in range(3):
         add(store, most=3)
     with pytest.raises(QueueFull):

@@ -144,6 +144,14 @@ def test_row_3_what_was_accepted_is_there_after_the_server_was_killed_amid_reque
 
 
 @pytest.mark.slow
+def test_rows_1_2_3_and_4_random_kills_of_server_and_workers_lose_nothing():
+    program = Path(__file__).parents[2] / "benchmarks" / "faults_server.py"
+    command = [sys.executable, str(program), "--rounds", "2", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+@pytest.mark.slow
 def test_row_17_a_film_whose_workers_are_killed_fails_after_three_and_others_go_on(server):
     poison = post(server, steps=1000)
     for attempt in (1, 2, 3):
@@ -522,7 +530,9 @@ def test_row_46_log_and_numbers_hold_no_token_prompt_or_path(guarded):
         assert not any(token in shown for token in TOKENS)
 
 
-@pytest.mark.parametrize("count", [300])
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.soak])]
+)
 def test_row_64_broken_http_is_answered_with_400_or_closed(server, count):
     dice = random.Random(64)
     good = f"GET /health HTTP/1.1\r\nHost: {server.url[7:]}\r\n\r\n".encode()

@@ -30,6 +30,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ErrorBody, "description": "An error, in the one shape of all errors"},
     422: {"model": ErrorBody, "description": "A field cannot be as it is"},
 }
+_CONTENTS = (
+    "video/mp4", "image/png", "application/json", "text/plain", "application/octet-stream",
+)  # fmt: skip
 _TEXTS = {404: "not_found", 405: "method_not_allowed"}
 IdempotencyKey = Annotated[
     str | None,
@@ -70,7 +73,8 @@ def _body(model: type[bodies.BaseModel], *, upload: bool) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if upload:
         form = {**schema, "properties": {**schema["properties"]}}
-        form["properties"]["input_reference"] = {"type": "string", "format": "binary"}
+        for name in bodies.PICTURES:
+            form["properties"][name] = {"type": "string", "format": "binary"}
         content["multipart/form-data"] = {"schema": form}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -126,7 +130,7 @@ def _add_watching(app: FastAPI, house: House) -> None:
         "/v1/videos/{video_id}/content",
         methods=["GET", "HEAD"],
         response_class=Response,
-        responses={200: {"content": {"video/mp4": {}, "image/png": {}, "application/json": {}}}},
+        responses={200: {"content": {kind: {} for kind in _CONTENTS}}},
     )
     async def get_content(
         request: Request, video_id: str, variant: videos.Variant = "video"

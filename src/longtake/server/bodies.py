@@ -19,6 +19,7 @@ ALIASES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
     "flow_shift": "shift",
+    "negative_prompt": "negative",
 }
 """Names that other servers of this dialect use, and ours."""
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -26,6 +27,12 @@ _MOST_TEXT = 40_000
 _TWICE, _LARGE = "a key is given twice", "a number is too large"
 _NAN, _DEEP = "NaN and Infinity are no numbers", "it is nested too deep"
 _BROKEN = "it cannot be parsed as UTF-8 JSON"
+PICTURES = ("input_reference", "image_reference")
+"""Fields for the picture that a film begins with."""
+_PLAIN = {
+    "prompt", "model", "size", "seconds", "sampler", "video", "negative", "negative_prompt",
+}  # fmt: skip
+"""Fields whose text in a form is the value itself."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -78,6 +85,10 @@ CreateVideo = create_model(
     input_reference=(
         str | PictureUrl | None,
         Field(None, description="A picture to begin with, in base64 or as a data: URL."),
+    ),
+    image_reference=(
+        str | PictureUrl | None,
+        Field(None, description="The same as input_reference."),
     ),
     **_settings_fields(),
 )
@@ -158,8 +169,7 @@ def read_form(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
     for name, text in form:
         if name in found:
             raise Refused(422, "invalid_request", "the field is given twice", param=name)
-        plain = name in ("prompt", "model", "size", "seconds", "sampler", "video")
-        if plain or (name == "input_reference" and not text.startswith("{")):
+        if name in _PLAIN or (name in PICTURES and not text.startswith("{")):
             found[name] = text
         elif text:
             found[name] = read_json(text.encode("utf-8", "surrogatepass"))
@@ -185,7 +195,7 @@ def read_wanted(data: Any, defaults: SampleConfig) -> Wanted:  # noqa: ANN401 - 
         model=body.get("model"),
         settings=settings,
         cues=tuple(_cue(cue, f"prompt_at.{n}") for n, cue in enumerate(cues)),
-        picture=_picture(body.get("input_reference")),
+        picture=_picture(body),
     )
 
 
@@ -234,6 +244,8 @@ def _settings_of(body: Mapping[str, Any]) -> dict[str, Any]:
     if "seconds" in body:
         _refuse_twice("seconds", "frames", "frames" in values)
         values["frames"] = _frames(body["seconds"])
+    if values.get("negative"):
+        values["negative"] = _cleaned(values["negative"], "negative")
     if "size" in body:
         _refuse_twice("size", "width and height", bool({"width", "height"} & values.keys()))
         match = _SIZE.fullmatch(body["size"])
@@ -274,10 +286,12 @@ def _cue(cue: Mapping[str, Any], param: str) -> Cue:
         raise refusal_of(error, param) from None
 
 
-def _picture(given: str | Mapping[str, str] | None) -> str | None:
-    if given is None:
+def _picture(body: Mapping[str, Any]) -> str | None:
+    given = [body[name] for name in PICTURES if name in body]
+    if not given:
         return None
-    text = given if isinstance(given, str) else given["image_url"]
+    _refuse_twice(*PICTURES, len(given) > 1)
+    text = given[0] if isinstance(given[0], str) else given[0]["image_url"]
     if text.startswith("data:"):
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):

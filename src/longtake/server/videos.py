@@ -13,8 +13,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from longtake.config import FPS, Cue, from_dict, to_dict
 from longtake.errors import OutputError
+from longtake.media.manifest import Manifest
 from longtake.server.answers import Plan, Video, VideoDeleted, VideoPage
 from longtake.server.bodies import (
+    PICTURES,
     Wanted,
     read_extension,
     read_form,
@@ -40,15 +42,15 @@ from longtake.server.streams import EventStream
 from longtake.server.studio import speed
 from longtake.server.uploads import check_picture, from_base64, store_picture
 from longtake.server.views import video
+from longtake.shots.one_clip import film_edl, film_otio
 
 Variant = Literal[
     "video", "thumbnail", "spritesheet", "contact_sheet", "manifest", "otio", "edl", "state"
 ]
 _PICTURES = ("thumbnail", "spritesheet", "contact_sheet")
-_NOT_MADE = ("otio", "edl")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _MOST_FIELDS, _MOST_FIELD = 40, 65_536
-_PARAM, _AFTER = "input_reference", "after"
+_AFTER = "after"
 
 
 async def create(house: House, request: Request, key: str | None) -> Video:
@@ -159,14 +161,13 @@ def page(house: House, request: Request, *, after: str | None, limit: int, order
 def content(house: House, request: Request, video_id: str, variant: Variant) -> Response:
     """A file of a finished job."""
     job = _find(house, request, video_id)
-    if variant in _NOT_MADE:
-        text = f"this release makes no {variant}"
-        raise Refused(404, "variant_unavailable", text, param="variant")
     if job.result is None:
         text = f"the video is {job.status}; its content is there when it is completed"
         raise Refused(409, "not_completed", text)
     if variant == "manifest":
         return JSONResponse(dict(job.result["manifest"]))
+    if variant in ("otio", "edl"):
+        return _cut(job, variant)
     files, sha256 = house.files(job.id), job.result["sha256"]
     etag = sha256 if variant == "video" else f"{sha256}-{variant}"
     if variant == "video":
@@ -178,6 +179,16 @@ def content(house: House, request: Request, video_id: str, variant: Variant) -> 
         path, name = _state(files, job), f"{job.id}.safetensors"
         kind = "application/octet-stream"
     return OwnFile(open_own(files, path), kind, name, etag)
+
+
+def _cut(job: Job, variant: Literal["otio", "edl"]) -> Response:
+    """The film as editors read it; it names the file as a browser saves it."""
+    assert job.result is not None
+    manifest, file = from_dict(Manifest, job.result["manifest"]), f"{job.id}.mp4"
+    text = film_otio(manifest, file) if variant == "otio" else film_edl(manifest, file)
+    kind = "application/json" if variant == "otio" else "text/plain"
+    head = {"Content-Disposition": f'attachment; filename="{job.id}.{variant}"'}
+    return Response(text, media_type=kind, headers=head)
 
 
 def live(house: House, request: Request, video_id: str) -> Response:
@@ -254,7 +265,7 @@ async def _read(request: Request) -> AsyncIterator[tuple[Any, BinaryIO | None]]:
         for name, value in form.multi_items():
             if isinstance(value, str):
                 fields.append((name, value))
-            elif name in (_PARAM, "image_reference"):
+            elif name in PICTURES:
                 # The name that the client gave is not looked at.
                 upload = value.file
             else:

@@ -6,11 +6,9 @@ from opentimelineio.core import Composable
 from opentimelineio.exceptions import OTIOError
 
 from longtake.errors import ShotListError
+from longtake.shots.shot import METADATA
 from longtake.shots.table import Row, Sheet, column_of
 from longtake.shots.timecode import RATES
-
-METADATA = "longtake"
-"""Key under which a clip carries its shot."""
 
 
 def otio_sheet(name: str, text: str) -> Sheet:

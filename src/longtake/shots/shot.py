@@ -14,6 +14,8 @@ MOST_SHOTS = 999
 """A CMX 3600 list numbers its events with three digits."""
 MOST_SECONDS = 3600
 """Longest shot."""
+METADATA = "longtake"
+"""Key under which a clip carries its shot."""
 START = "01:00:00:00"
 """Where the clock of a cut begins, by convention."""
 

@@ -9,9 +9,8 @@ from opentimelineio.adapters import write_to_string
 
 from longtake.errors import ShotListError
 from longtake.shots.edl import Event, read_edl, reels_of, write_edl
-from longtake.shots.read_otio import METADATA
 from longtake.shots.render import BODY_AT, Made
-from longtake.shots.shot import START, Shot, ShotList
+from longtake.shots.shot import METADATA, START, Shot, ShotList
 from longtake.shots.store import Store
 from longtake.shots.table import cells_of
 from longtake.shots.timecode import Rate, from_timecode
