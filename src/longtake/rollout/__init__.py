@@ -1,6 +1,6 @@
 """A take from one rollout: chunk after chunk on a state that does not grow."""
 
-from longtake.rollout.cues import check_cues, faded, texts, told_before
+from longtake.rollout.cues import check_cues, faded, later_seeds, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
 from longtake.rollout.numerics import numerics_hash, processor_of
@@ -18,6 +18,7 @@ __all__ = [
     "check_cues",
     "faded",
     "film",
+    "later_seeds",
     "load_snapshot",
     "numerics_hash",
     "processor_of",

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.datastructures import UploadFile
 
-from longtake.config import FPS, Cue, from_dict, to_dict
+from longtake.config import FPS, to_dict
 from longtake.errors import OutputError
 from longtake.server.answers import Plan, Video, VideoDeleted, VideoPage
 from longtake.server.bodies import (
@@ -37,6 +37,7 @@ from longtake.server.sending import OwnFile, growing, open_own
 from longtake.server.store import Store
 from longtake.server.streams import EventStream
 from longtake.server.studio import speed
+from longtake.server.timeline import Format, timeline
 from longtake.server.uploads import check_picture, from_base64, store_picture
 from longtake.server.views import video
 
@@ -44,7 +45,6 @@ Variant = Literal[
     "video", "thumbnail", "spritesheet", "contact_sheet", "manifest", "otio", "edl", "state"
 ]
 _PICTURES = ("thumbnail", "spritesheet", "contact_sheet")
-_NOT_MADE = ("otio", "edl")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _MOST_FIELDS, _MOST_FIELD = 40, 65_536
 _PARAM, _AFTER = "input_reference", "after"
@@ -76,14 +76,9 @@ async def create(house: House, request: Request, key: str | None) -> Video:
 
 async def extend(house: House, request: Request, key: str | None) -> Video:
     """Queue a film that goes on with a finished one."""
-    parent_id, prompt, added = read_extension(await _read_json(request))
-    parent = _find(house, request, parent_id, param="video")
-    was = from_dict(FilmRequest, parent.request)
-    frames = was.settings.frames
-    cues = was.cues if prompt is None else (*was.cues, Cue(at_s=frames / FPS, text=prompt))
-    settings = replace(was.settings, frames=frames + added)
-    more = replace(was, settings=settings, cues=cues, parent=parent.id, picture=False)
-    return await _add(house, request, house.studio.extension(parent, more), key, "")
+    going = read_extension(await _read_json(request))
+    parent = _find(house, request, going.video, param="video")
+    return await _add(house, request, house.studio.extension(parent, going), key, "")
 
 
 async def plan(house: House, request: Request) -> Plan:
@@ -152,14 +147,13 @@ def page(house: House, request: Request, *, after: str | None, limit: int, order
 def content(house: House, request: Request, video_id: str, variant: Variant) -> Response:
     """A file of a finished job."""
     job = _find(house, request, video_id)
-    if variant in _NOT_MADE:
-        text = f"this release makes no {variant}"
-        raise Refused(404, "variant_unavailable", text, param="variant")
     if job.result is None:
         text = f"the video is {job.status}; its content is there when it is completed"
         raise Refused(409, "not_completed", text)
     if variant == "manifest":
         return JSONResponse(dict(job.result["manifest"]))
+    if variant in ("otio", "edl"):
+        return _timeline([job], house, variant)
     files, sha256 = house.files(job.id), job.result["sha256"]
     etag = sha256 if variant == "video" else f"{sha256}-{variant}"
     if variant == "video":
@@ -171,6 +165,22 @@ def content(house: House, request: Request, video_id: str, variant: Variant) -> 
         path, name = _state(files, job), f"{job.id}.safetensors"
         kind = "application/octet-stream"
     return OwnFile(open_own(files, path), kind, name, etag)
+
+
+def cut(house: House, request: Request, ids: list[str], kind: Format) -> Response:
+    """Finished films as a timeline."""
+    jobs = [_find(house, request, video_id, param="video") for video_id in ids]
+    if unfinished := [job for job in jobs if job.result is None]:
+        text = f"{unfinished[0].id} is {unfinished[0].status}; a timeline is of completed videos"
+        raise Refused(409, "not_completed", text, param="video")
+    return _timeline(jobs, house, kind)
+
+
+def _timeline(jobs: list[Job], house: House, kind: Format) -> Response:
+    media = "application/json" if kind == "otio" else "text/plain"
+    text = timeline(jobs, house.studio.config.chunk, kind)
+    saved = {"content-disposition": f'attachment; filename="{jobs[0].id}.{kind}"'}
+    return Response(text, media_type=media, headers=saved)
 
 
 def live(house: House, request: Request, video_id: str) -> Response:

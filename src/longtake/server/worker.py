@@ -22,11 +22,12 @@ import torch
 
 from longtake.config import from_dict
 from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
-from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
+from longtake.pipeline import Border, Event, Frames, Notice, Pipeline, Progress, load
 from longtake.server import reserve
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
 from longtake.server.log import log
+from longtake.server.look import look
 from longtake.server.making import make
 from longtake.server.presence import appear
 from longtake.server.schema import StoreError
@@ -106,7 +107,9 @@ class Worker:
         try:
             with _beating(self.data / STORE, self.config, lease):
                 request = from_dict(FilmRequest, lease.job.request)
-                telling = _Telling(self.store, lease, request, self.stop)
+                telling = _Telling(
+                    self.store, lease, request, self.stop, bool(self.pipe.config.chunk)
+                )
                 files = JobFiles(self.data, lease.job.id)
                 made = make(self.pipe, request, files, lease.attempt, telling.hear)
             self._insist(
@@ -167,6 +170,8 @@ class _Telling:
     lease: Lease
     request: FilmRequest
     stop: threading.Event
+    chunked: bool
+    """Whether the film comes in chunks, each of which ends with a border."""
     _stage: str = ""
     _told: float = 0.0
     _began: tuple[float, int] = (0.0, 0)
@@ -188,7 +193,10 @@ class _Telling:
                 self._tell({"type": "notice", "text": event.text})
             case Border():
                 frames = {"frames_ready": ready, "block": event.snapshot.chunk}
-                self._tell({"type": "border", **frames}, better=True)
+                seen = {"look": look(event.pixels)}
+                self._tell({"type": "border", **frames, **seen}, better=True)
+            case Frames() if not self.chunked:
+                self._tell({"type": "frames", "frames_ready": ready, "look": look(event.pixels)})
             case Progress():
                 self._progress(event, ready)
 
