@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from PIL import Image
 from opentimelineio.adapters import read_from_string as read_otio
+from PIL import Image
 from server_help import Server, wait, write_model
 
 from longtake.config import (
