@@ -36,6 +36,8 @@ from longtake.server.store import Store
 STORE = "store.sqlite"
 TELL_EVERY_S = 0.1
 """Shortest time between two events of one stage; borders are always told."""
+LOOK_FRAMES = 8
+"""Frames of a film in one pass of which is told together how they look."""
 PAUSE_S = 5.0
 """A job that found the disk full is tried again after this time."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -196,7 +198,10 @@ class _Telling:
                 seen = {"look": look(event.pixels)}
                 self._tell({"type": "border", **frames, **seen}, better=True)
             case Frames() if not self.chunked:
-                self._tell({"type": "frames", "frames_ready": ready, "look": look(event.pixels)})
+                ready -= len(event.pixels)
+                for piece in event.pixels.split(LOOK_FRAMES):
+                    ready += len(piece)
+                    self._tell({"type": "frames", "frames_ready": ready, "look": look(piece)})
             case Progress():
                 self._progress(event, ready)
 

@@ -45,7 +45,7 @@ export function state(film) {
   if (film.stage !== "denoise") return "Reads the prompt";
   const many = film.blocks_total > 1;
   const place = many ? `block ${film.block + 1} of ${film.blocks_total}` : `step ${film.step} of ${film.steps_total}`;
-  const left = film.eta_s == null ? "" : `, ${seconds(film.eta_s)} left`;
+  const left = film.eta_s == null ? "" : `, ${seconds(Math.max(Math.ceil(film.eta_s), 1))} left`;
   return `Making: ${place}${left}`;
 }
 

@@ -124,7 +124,7 @@ const showShots = eachFrame(() => {
   $("shots").hidden = shots.length < 2;
   let at = 0;
   const rows = shots.slice(0, MOST_SHOWN).map((shot) => {
-    const row = make("li", {}, make("b", {}, clock(Math.round(at * FPS))), ` ${shot.words.slice(0, 80)} `,
+    const row = make("li", {}, make("b", {}, clock(Math.round(at * FPS))), make("q", {}, shot.words.slice(0, 80)),
       make("span", {}, seconds(shot.seconds || 0)));
     at += shot.seconds || 0;
     return row;
