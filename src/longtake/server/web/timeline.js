@@ -207,7 +207,9 @@ function drawDrift() {
   });
   if (looks.size) {
     ink.fillStyle = dim;
-    ink.fillText(`±${Math.round(range * 100)} %`, 4, top + 9);
+    ink.textAlign = "right";
+    ink.fillText(`±${Math.round(range * 100)} %`, width - 2, top + 9);
+    ink.textAlign = "left";
   }
   const told = all.map((points, place) => `${MEASURES[place][1]} ${percent(points.at(-1)?.change ?? 0)}`);
   const text = looks.size ? `Drift since the first block: ${told.join(", ")}` : "Drift: nothing measured yet";
