@@ -17,7 +17,7 @@ from soak_takes import write_model
 
 FOLDER = Path(__file__).parents[1] / "docs" / "figures" / "studio"
 PATIENCE_MS = 300_000
-QUALITY, LARGEST_BYTES = 82, 110_000
+QUALITY, LARGEST_BYTES = 72, 130_000
 SCENE = """2s a red car drives left to right across a desert at sunset
 2s a large blue ball bounces on grass, the camera pans right
 2s a green cone moves in a circle on the snow"""
@@ -34,7 +34,7 @@ def save(page: Page, path: Path) -> None:
 
 
 def open_page(
-    browser: Browser, url: str, scheme: str, width: int = 1360, height: int = 860
+    browser: Browser, url: str, scheme: str, width: int = 1280, height: int = 800
 ) -> Page:
     context = browser.new_context(
         color_scheme=scheme,
@@ -61,7 +61,9 @@ def scene(browser: Browser, server: Server, folder: Path) -> None:
     made(page)
     expect(page.locator("#scene small").last).not_to_contain_text("%", timeout=PATIENCE_MS)
     expect(page.locator("#scene img")).to_have_count(3, timeout=PATIENCE_MS)
+    before = page.url
     page.get_by_role("button", name="Another take").click()
+    expect(page).not_to_have_url(before)
     made(page)
     page.locator("#takes .card").first.click()
     page.get_by_role("button", name="Take 2 side by side").click()

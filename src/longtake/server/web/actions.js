@@ -1,7 +1,7 @@
 // What can be done with the film on the monitor; what its model cannot do is said.
 
 import { ask, save } from "./api.js";
-import { $, make, say, tell } from "./dom.js";
+import { $, lookUp, make, say, someSeed, tell } from "./dom.js";
 import { choose, model, refresh, remove, take } from "./films.js";
 import { head, headBlock } from "./timeline.js";
 import { FPS, clock, firstFrame, isLive, seconds, shotsOf } from "./words.js";
@@ -11,7 +11,6 @@ const ARMED_MS = 4000;
 let film = null;
 let told = "";
 
-const random = () => crypto.getRandomValues(new Uint32Array(1))[0];
 const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 const button = (text, onclick, more = {}) => make("button", { type: "button", onclick, ...more }, text);
@@ -118,13 +117,14 @@ async function again(seed, words = film.prompt) {
 function queued(made) {
   take(made);
   choose(made.id);
+  requestAnimationFrame(lookUp);
   say("Film queued");
 }
 
 /** Do what a button or a key says; what cannot be done now is told. */
 export function act(what) {
   if (!film || film.status !== "completed") return;
-  if (what === "again") attempt(() => again(random()));
+  if (what === "again") attempt(() => again(someSeed()));
   else if (!model.chunk) tell($("action-refusal"), `${model.id} makes films in one pass and cannot ${what} them; another take (N) is another seed.`);
   else openTurn(what);
 }
@@ -149,7 +149,7 @@ function openTurn(what) {
   const from = make("select", { id: "turn-from" });
   if (what === "redo") {
     words.value = shot.text;
-    seed.value = random();
+    seed.value = someSeed();
     from.append(make("option", { value: block }, `block ${block + 1}, ${at(block)}`));
     if (ofShot !== block) from.append(make("option", { value: ofShot }, `the shot’s beginning, ${at(ofShot)}`));
     if (block && ofShot) from.append(make("option", { value: 0 }, "the film’s beginning"));

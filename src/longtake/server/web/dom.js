@@ -31,6 +31,14 @@ export function say(text) {
   requestAnimationFrame(() => write($("say"), text));
 }
 
+/** A seed that a person can read out. */
+export const someSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % 100_000;
+
+/** Bring the monitor into sight. */
+export function lookUp() {
+  $("title").parentElement.scrollIntoView({ block: "nearest", behavior: "instant" });
+}
+
 /** Call once per frame however often it is asked for. */
 export function eachFrame(call) {
   let asked = false;

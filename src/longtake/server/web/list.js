@@ -1,7 +1,7 @@
 // The list of films: only the rows that are seen exist, so a thousand scroll like ten.
 
 import { address } from "./api.js";
-import { $, eachFrame, make, write } from "./dom.js";
+import { $, eachFrame, lookUp, make, write } from "./dom.js";
 import { choose, chosenId, films, house, more, order, readMore, show } from "./films.js";
 import { isLive, seconds, short } from "./words.js";
 
@@ -13,7 +13,10 @@ let active = null;
 function row(id) {
   const made = make("li", { role: "option", id: `row-${id}` },
     make("span", { class: "thumb" }), make("b"), make("small"), make("i"));
-  made.addEventListener("click", () => pick(id));
+  made.addEventListener("click", () => {
+    pick(id);
+    requestAnimationFrame(lookUp);
+  });
   made.picture = new AbortController();
   return made;
 }

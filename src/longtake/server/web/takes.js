@@ -1,7 +1,7 @@
 // Takes of a film, and the shots of a scene: cards in rows, each with its picture.
 
 import { address, save } from "./api.js";
-import { $, make, tell, write } from "./dom.js";
+import { $, lookUp, make, tell, write } from "./dom.js";
 import { choose, films, order } from "./films.js";
 import { isLive, short, wordsOf } from "./words.js";
 
@@ -37,15 +37,21 @@ function cutOf(film) {
   return [...shots.values()].sort((one, other) => one.shot - other.shot);
 }
 
+function show(id) {
+  choose(id);
+  requestAnimationFrame(lookUp);
+}
+
 function card(film, kind) {
   const id = `${kind} ${film.id}`;
   let made = cards.get(id);
   if (!made) {
-    made = make("li", {}, make("button", { type: "button", class: "card", onclick: () => choose(film.id) },
+    made = make("li", {}, make("button", { type: "button", class: "card", onclick: () => show(film.id) },
       make("span", { class: "thumb" }), make("b"), make("small")));
     if (kind === "take") {
       made.append(make("button", { type: "button", class: "plain compare", onclick: () => {
         takes.dispatchEvent(new CustomEvent("compare", { detail: film.id }));
+        lookUp();
       } }, "Side by side"));
     }
     cards.set(id, made);

@@ -1,9 +1,9 @@
 // Writing: lines become shots, shots become a plan, and a plan becomes films.
 
 import { Gone, ask, line, there } from "./api.js";
-import { $, eachFrame, make, say, tell, write } from "./dom.js";
+import { $, eachFrame, lookUp, make, say, someSeed, tell } from "./dom.js";
 import { draft, keep, read } from "./draft.js";
-import { choose, model, take } from "./films.js";
+import { choose, house, model, take } from "./films.js";
 import { bytes, clock, count, seconds, FPS } from "./words.js";
 
 const FIELDS = ["text", "seconds", "size", "seed", "steps", "guidance", "negative"];
@@ -187,8 +187,6 @@ function form(body) {
   return made;
 }
 
-const random = () => crypto.getRandomValues(new Uint32Array(1))[0];
-
 async function send(event) {
   event.preventDefault();
   if ($("make").getAttribute("aria-disabled")) return;
@@ -198,7 +196,7 @@ async function send(event) {
   if (problem) return;
   const written = JSON.stringify(values()) + (picture?.name ?? "");
   if (key?.written !== written) key = { written, name: crypto.getRandomValues(new Uint32Array(4)).join("-") };
-  key.bodies ??= bodies(shots, number("seed") ?? random());
+  key.bodies ??= bodies(shots, number("seed") ?? someSeed());
   $("make").setAttribute("aria-disabled", "true");
   try {
     const made = [];
@@ -211,7 +209,7 @@ async function send(event) {
     made.forEach(take);
     choose(made[0].id);
     say(`${count(made.length, "film")} in the queue`);
-    if (matchMedia("(max-width: 760px)").matches) $("stage").scrollIntoView({ behavior: "smooth" });
+    requestAnimationFrame(lookUp);
   } catch (error) {
     tell($("refusal"), error.message);
     if (error instanceof Gone) there().then(() => tell($("refusal"), ""));
@@ -309,4 +307,6 @@ export function openWrite() {
     tell($("tabs"), detail ? "" : "The browser has no room to keep this text; it is in this tab alone. Copy it before you leave.");
   });
   line.addEventListener("back", changed);
+  // The first film tells how long the next takes.
+  house.addEventListener("made", () => key || plan());
 }
