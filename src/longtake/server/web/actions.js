@@ -11,7 +11,14 @@ const ARMED_MS = 4000;
 let film = null;
 let told = "";
 
-const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+/** The same request sent again after a line broke makes nothing twice. */
+let sent = { text: "", key: "" };
+
+function keyOf(body) {
+  const text = JSON.stringify(body);
+  if (sent.text !== text) sent = { text, key: crypto.getRandomValues(new Uint32Array(4)).join("-") };
+  return sent.key;
+}
 
 const button = (text, onclick, more = {}) => make("button", { type: "button", onclick, ...more }, text);
 
@@ -102,7 +109,7 @@ async function cancel() {
 }
 
 /** The same words once more. */
-async function again(seed, words = film.prompt) {
+async function again(seed, words = film.prompt, long = null) {
   if (film.begins_with_picture) {
     writeLike(film);
     throw new Error("This film began with a picture, which the server gives to no second one. Its words are written beside; drop the picture again and press Make.");
@@ -110,11 +117,14 @@ async function again(seed, words = film.prompt) {
   const scene = film.scene ? { scene: film.scene, shot: film.shot ?? 1 } : {};
   const cues = film.prompt_at.filter((cue) => cue.text).map(({ at_s, text }) => ({ at_s, text }));
   const told = cues.length ? { prompt_at: cues } : {};
-  const body = { prompt: words, ...film.settings, seed, ...told, ...scene };
-  queued(await ask("/v1/videos", { json: body, key: newKey() }));
+  const { frames, ...settings } = film.settings;
+  const length = long === null ? { frames } : { seconds: long };
+  const body = { prompt: words, ...settings, ...length, seed, ...told, ...scene };
+  queued(await ask("/v1/videos", { json: body, key: keyOf(body) }));
 }
 
 function queued(made) {
+  sent = { text: "", key: "" };
   take(made);
   choose(made.id);
   requestAnimationFrame(lookUp);
@@ -142,7 +152,7 @@ const at = (block) => `${clock(firstFrame(block, model.chunk))}`;
 
 function openTurn(what) {
   const { shot, block, ofShot } = places();
-  const rest = (from) => +((film.frames - firstFrame(from, model.chunk)) / FPS).toFixed(4);
+  const rest = (from) => +((film.frames - (from ? firstFrame(from, model.chunk) : 1)) / FPS).toFixed(4);
   const words = make("textarea", { id: "turn-text", rows: 2 });
   const length = make("input", { id: "turn-seconds", inputmode: "decimal", value: what === "extend" ? 5 : rest(block) });
   const seed = make("input", { id: "turn-seed", inputmode: "numeric", placeholder: `${film.seed}` });
@@ -188,7 +198,7 @@ async function turn(what, block, { words, seconds: long, seed }) {
   const reseeded = seed === "" ? {} : { seed: Number(seed) };
   if (what !== "extend" && !block) {
     if (!words) throw new Error("Say what is to be seen.");
-    await again(reseeded.seed ?? film.seed, words);
+    await again(reseeded.seed ?? film.seed, words, long);
     $("turn").hidden = true;
     return;
   }
@@ -205,7 +215,7 @@ async function turn(what, block, { words, seconds: long, seed }) {
     const later = film.prompt_at.filter((_cue, place) => shots[place + 1].frame > first);
     if (later.length) body.prompt_at = later.map(({ at_s, text, seed: own }) => (own == null ? { at_s, text } : { at_s, text, seed: own }));
   }
-  queued(await ask("/v1/videos/extensions", { json: body, key: newKey() }));
+  queued(await ask("/v1/videos/extensions", { json: body, key: keyOf(body) }));
   $("turn").hidden = true;
 }
 

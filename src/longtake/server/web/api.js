@@ -123,7 +123,7 @@ export function whileSeen(signal) {
   const here = new AbortController();
   const hide = () => document.hidden && here.abort();
   document.addEventListener("visibilitychange", hide);
-  signal.addEventListener("abort", () => here.abort());
+  signal.addEventListener("abort", () => here.abort(), { signal: here.signal });
   here.signal.addEventListener("abort", () => document.removeEventListener("visibilitychange", hide));
   return here;
 }

@@ -5,6 +5,7 @@ export const draft = new EventTarget();
 /** This tab's name, to tell its own writing from another's. */
 const mine = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
 let timer = 0;
+let waiting = null;
 let kept = true;
 let edited = false;
 
@@ -32,10 +33,17 @@ function put(values) {
 /** Keep what is written, soon; `values` is asked when it is done. */
 export function keep(values) {
   edited = true;
+  waiting = values;
   clearTimeout(timer);
-  timer = setTimeout(() => put(values()), 150);
-  addEventListener("pagehide", () => put(values()), { once: true });
+  timer = setTimeout(flush, 150);
 }
+
+function flush() {
+  if (waiting) put(waiting());
+  waiting = null;
+}
+
+addEventListener("pagehide", flush);
 
 addEventListener("storage", ({ key, newValue }) => {
   if (key !== PLACE || !newValue) return;

@@ -105,8 +105,13 @@ export class Feed {
 
 function once(target, name, signal) {
   return new Promise((done, fail) => {
-    target.addEventListener(name, done, { once: true });
-    signal.addEventListener("abort", () => fail(signal.reason), { once: true });
+    const cut = () => fail(signal.reason);
+    signal.addEventListener("abort", cut, { once: true });
+    target.addEventListener(name, () => {
+      // Left there, these would add up over a long stream.
+      signal.removeEventListener("abort", cut);
+      done();
+    }, { once: true });
   });
 }
 

@@ -52,6 +52,8 @@ export class Monitor extends EventTarget {
 
   async #open(film, kind, other, waited) {
     const at = other ? 0 : this.video.currentTime;
+    // Somebody who stopped the live picture wants it to stay so.
+    const goesOn = waited && (this.#shows !== "live" || !this.video.paused || this.video.ended);
     this.#close();
     this.#shows = kind;
     const { id } = film;
@@ -71,7 +73,7 @@ export class Monitor extends EventTarget {
       this.video.src = url;
       this.video.loop = this.loops ?? true;
       this.video.currentTime = at;
-      if (waited || this.playsNext) this.play();
+      if (goesOn || this.playsNext) this.play();
       this.playsNext = false;
     }
   }
@@ -114,9 +116,15 @@ export class Monitor extends EventTarget {
     return this.#film;
   }
 
+  /** Go to a frame, or to the nearest that is there, and tell which. */
   seek(frame) {
-    const last = (this.#film?.frames ?? 1) - 1;
-    this.video.currentTime = (Math.min(Math.max(frame, 0), last) + 0.02) / FPS;
+    const live = isLive(this.#film);
+    const { buffered } = this.video;
+    const first = live && buffered.length ? Math.ceil(buffered.start(0) * FPS - 1e-3) : 0;
+    const last = (live ? this.#film.frames_ready : this.#film.frames) - 1;
+    const to = Math.max(Math.min(Math.round(frame), last), first, 0);
+    this.video.currentTime = (to + 0.02) / FPS;
+    return to;
   }
 
   play() {

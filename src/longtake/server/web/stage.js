@@ -136,10 +136,7 @@ const show = eachFrame(() => {
 
 function seek(frame) {
   if (!first?.film) return;
-  const last = isLive(first.film) ? Math.max(first.film.frames_ready - 1, 0) : first.film.frames - 1;
-  const to = Math.min(Math.max(Math.round(frame), 0), last);
-  first.seek(to);
-  setHead(to);
+  setHead(first.seek(frame));
   showClock();
 }
 

@@ -5,6 +5,8 @@ import { $, lookUp, make, tell, write } from "./dom.js";
 import { choose, films, order } from "./films.js";
 import { isLive, short, wordsOf } from "./words.js";
 
+const MOST_TAKES = 24;
+const MOST_LOOKED_AT = 2000;
 export const takes = new EventTarget();
 const cards = new Map();
 
@@ -20,7 +22,7 @@ function family(film) {
   const words = wordsOf(film);
   const kin = (other) => rootOf(other).id === root
     || (film.scene ? other.scene === film.scene && other.shot === film.shot : !other.scene && wordsOf(other) === words);
-  return order.map((id) => films.get(id)).filter(kin).reverse();
+  return order.slice(0, MOST_LOOKED_AT).map((id) => films.get(id)).filter(kin).reverse();
 }
 
 /** The best film of each shot of a scene: the newest that is finished. */
@@ -89,13 +91,20 @@ function put(place, name, found, ...more) {
 
 /** Show the other takes of a film. */
 export function showTakes(film, comparedId) {
+  if (cards.size > 4 * MOST_TAKES) cards.clear();
   const found = family(film);
   $("takes").hidden = found.length < 2;
   if (found.length < 2) return;
-  put($("takes"), "Takes", found.map((one, place) => {
+  const from = Math.max(found.length - MOST_TAKES, 0);
+  // The one on the monitor is among them however old it is.
+  const near = found.findIndex((one) => one.id === film.id);
+  const shown = [...found.keys()].slice(from);
+  if (near >= 0 && near < from) shown[0] = near;
+  put($("takes"), "Takes", shown.map((place) => {
+    const one = found[place];
     const made = card(one, "take");
-    const from = one.from_block ? `from block ${one.from_block + 1}` : one.parent_id ? "extended" : `seed ${one.seed}`;
-    const facts = [from, short(one)].filter(Boolean).join(" · ");
+    const origin = one.from_block ? `from block ${one.from_block + 1}` : one.parent_id ? "extended" : `seed ${one.seed}`;
+    const facts = [origin, short(one)].filter(Boolean).join(" · ");
     fill(made, one, { name: `Take ${place + 1}`, facts, current: one.id === film.id, compared: one.id === comparedId });
     return made;
   }));

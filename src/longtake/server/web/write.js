@@ -54,16 +54,15 @@ function fill(kept) {
 
 /** Write a film's words into the page, for another one like it. */
 export function writeLike(film) {
-  let last = film.frames / FPS;
+  let last = (film.frames - 1) / FPS;
   const cues = [...film.prompt_at].reverse().map((cue) => {
     const row = `${+(last - cue.at_s).toFixed(3)}s ${cue.text || film.prompt}`;
     last = cue.at_s;
     return row;
   });
-  const first = cues.length ? last : (film.frames - 1) / FPS;
   fill({
     ...values(),
-    text: [`${+first.toFixed(3)}s ${film.prompt}`, ...cues.reverse()].join("\n"),
+    text: [`${+last.toFixed(3)}s ${film.prompt}`, ...cues.reverse()].join("\n"),
     size: film.size,
     seed: String(film.seed),
   });
@@ -213,7 +212,8 @@ async function send(event) {
   } catch (error) {
     tell($("refusal"), error.message);
     if (error instanceof Gone) there().then(() => tell($("refusal"), ""));
-    else key = null;
+    // What may come through later is sent again as the same request.
+    else if (error.status < 429) key = null;
   } finally {
     $("make").removeAttribute("aria-disabled");
   }
