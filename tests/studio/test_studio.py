@@ -188,9 +188,10 @@ def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - innerWidth")
 
 
-def test_a_phone_shows_everything_without_scrolling_sideways(open_page, server):
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_everything_without_scrolling_sideways(open_page, server, width):
     page = open_page(
-        server.url, viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True
+        server.url, viewport={"width": width, "height": 780}, has_touch=True, is_mobile=True
     )
     write(page, "1s a red ball", seed="31")
     assert overflow(page) <= 0
@@ -387,6 +388,20 @@ def test_a_model_of_one_pass_offers_what_it_can_and_says_what_it_cannot(
         page.get_by_role("button", name="Play the scene").click()
         until(page, f"location.hash.slice(1) !== '{again['id']}'")
         assert film(server, page.evaluate("location.hash.slice(1)"))["shot"] == 2
+    finally:
+        server.stop()
+
+
+def test_the_embedded_model_makes_a_film_and_says_which_words_it_does_not_know(open_page, tmp_path):
+    server = Server(tmp_path, "previz")
+    try:
+        page = open_page(server.url)
+        write(page, "1s a red ball bounces on grass beside a zebra", size="128x64")
+        expect(page.locator("#plan")).to_contain_text("zebra")
+        page.click("#make")
+        assert film(server, made(page))["frames"] == 17
+        until(page, "document.querySelector('video')?.videoWidth === 128")
+        expect(page.locator("#legend b").first).to_contain_text("%")
     finally:
         server.stop()
 

@@ -80,7 +80,10 @@ export async function request(path, { method = "GET", headers = {}, body, signal
   }
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => null);
-  const error = said?.error ?? { code: "unknown", message: `The server answered ${answer.status}.` };
+  const error = said?.error ?? {
+    code: "unknown",
+    message: `The server answered ${answer.status}.`,
+  };
   if (answer.status === 401) line.dispatchEvent(new Event("locked"));
   throw new Refusal(answer.status, error);
 }
@@ -124,7 +127,9 @@ export function whileSeen(signal) {
   const hide = () => document.hidden && here.abort();
   document.addEventListener("visibilitychange", hide);
   signal.addEventListener("abort", () => here.abort(), { signal: here.signal });
-  here.signal.addEventListener("abort", () => document.removeEventListener("visibilitychange", hide));
+  here.signal.addEventListener("abort", () =>
+    document.removeEventListener("visibilitychange", hide),
+  );
   return here;
 }
 
@@ -160,7 +165,9 @@ async function* parsed(body) {
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      const fields = Object.fromEntries(part.split("\n").map((row) => row.split(/: (.*)/s).slice(0, 2)));
+      const fields = Object.fromEntries(
+        part.split("\n").map((row) => row.split(/: (.*)/s).slice(0, 2)),
+      );
       if (fields.data) yield { id: fields.id, data: JSON.parse(fields.data) };
     }
   }

@@ -37,7 +37,8 @@ export function choose(id) {
 /** Take a film as the server tells it. */
 export function take(film) {
   const before = films.get(film.id);
-  if (before && before.status !== "completed" && film.status === "completed") house.dispatchEvent(new Event("made"));
+  if (before && before.status !== "completed" && film.status === "completed")
+    house.dispatchEvent(new Event("made"));
   films.set(film.id, film);
   if (!order.includes(film.id)) {
     const at = order.findIndex((id) => films.get(id).created_at <= film.created_at);

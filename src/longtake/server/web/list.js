@@ -11,8 +11,14 @@ const rows = new Map();
 let active = null;
 
 function row(id) {
-  const made = make("li", { role: "option", id: `row-${id}` },
-    make("span", { class: "thumb" }), make("b"), make("small"), make("i"));
+  const made = make(
+    "li",
+    { role: "option", id: `row-${id}` },
+    make("span", { class: "thumb" }),
+    make("b"),
+    make("small"),
+    make("i"),
+  );
   made.addEventListener("click", () => {
     pick(id);
     requestAnimationFrame(lookUp);
@@ -29,7 +35,11 @@ function fill(made, film, place) {
   made.setAttribute("aria-selected", String(film.id === chosenId()));
   made.classList.toggle("active", film.id === active);
   write(words, film.prompt.slice(0, 160));
-  const shot = film.shot ? `shot ${film.shot}` : film.from_block ? `from block ${film.from_block + 1}` : "";
+  const shot = film.shot
+    ? `shot ${film.shot}`
+    : film.from_block
+      ? `from block ${film.from_block + 1}`
+      : "";
   const known = [shot, seconds(Number(film.seconds)), `seed ${film.seed}`, short(film)];
   write(facts, known.filter(Boolean).join(" · "));
   made.dataset.status = film.status;
@@ -52,7 +62,10 @@ async function addThumb(thumb, film, signal) {
 const draw = eachFrame(() => {
   const scroller = $("scroller");
   const first = Math.max(Math.floor(scroller.scrollTop / ROW) - AROUND, 0);
-  const last = Math.min(Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW) + AROUND, order.length);
+  const last = Math.min(
+    Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW) + AROUND,
+    order.length,
+  );
   $("list").style.height = `${order.length * ROW}px`;
   const ids = order.slice(first, last);
   const here = new Set(ids);

@@ -72,7 +72,9 @@ export class Feed {
         head = joined(head, part);
         const codec = codecOf(head);
         if (!codec && head.length < HEAD_BYTES) continue;
-        this.#buffer = this.#source.addSourceBuffer(`video/mp4; codecs="${codec ?? "avc1.42E01E"}"`);
+        this.#buffer = this.#source.addSourceBuffer(
+          `video/mp4; codecs="${codec ?? "avc1.42E01E"}"`,
+        );
         part = head;
       }
       await this.#append(part, signal);
@@ -107,11 +109,15 @@ function once(target, name, signal) {
   return new Promise((done, fail) => {
     const cut = () => fail(signal.reason);
     signal.addEventListener("abort", cut, { once: true });
-    target.addEventListener(name, () => {
-      // Left there, these would add up over a long stream.
-      signal.removeEventListener("abort", cut);
-      done();
-    }, { once: true });
+    target.addEventListener(
+      name,
+      () => {
+        // Left there, these would add up over a long stream.
+        signal.removeEventListener("abort", cut);
+        done();
+      },
+      { once: true },
+    );
   });
 }
 
@@ -125,8 +131,15 @@ function joined(one, other) {
 /** The codec as the film's own head tells it (avcC: profile, compatibility, level). */
 function codecOf(bytes) {
   for (let at = 4; at + 8 < bytes.length; at += 1) {
-    if (bytes[at] === 0x61 && bytes[at + 1] === 0x76 && bytes[at + 2] === 0x63 && bytes[at + 3] === 0x43) {
-      const hex = [...bytes.subarray(at + 5, at + 8)].map((byte) => byte.toString(16).padStart(2, "0"));
+    if (
+      bytes[at] === 0x61 &&
+      bytes[at + 1] === 0x76 &&
+      bytes[at + 2] === 0x63 &&
+      bytes[at + 3] === 0x43
+    ) {
+      const hex = [...bytes.subarray(at + 5, at + 8)].map((byte) =>
+        byte.toString(16).padStart(2, "0"),
+      );
       return `avc1.${hex.join("")}`;
     }
   }

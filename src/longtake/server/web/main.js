@@ -42,7 +42,12 @@ function localStorageOr(name, other) {
 }
 
 function openDoor() {
-  line.addEventListener("gone", () => tell($("banner"), "The server does not answer. Nothing you wrote is lost; the page goes on when it is back."));
+  line.addEventListener("gone", () =>
+    tell(
+      $("banner"),
+      "The server does not answer. Nothing you wrote is lost; the page goes on when it is back.",
+    ),
+  );
   line.addEventListener("back", () => tell($("banner"), ""));
   line.addEventListener("locked", () => $("door").open || $("door").showModal());
   $("door").addEventListener("submit", (event) => {
@@ -51,11 +56,21 @@ function openDoor() {
     location.reload();
   });
   $("keys").addEventListener("click", () => $("help").showModal());
-  addEventListener("error", ({ message }) => message && !/ResizeObserver/.test(message) && tell($("banner"), `The page failed: ${message}. Reload it; what you wrote is kept.`));
+  addEventListener(
+    "error",
+    ({ message }) =>
+      message &&
+      !/ResizeObserver/.test(message) &&
+      tell($("banner"), `The page failed: ${message}. Reload it; what you wrote is kept.`),
+  );
 }
 
 async function watchHealth() {
-  const words = { ok: "ready", starting: "getting ready", failing: "cannot start; the server’s log tells why" };
+  const words = {
+    ok: "ready",
+    starting: "getting ready",
+    failing: "cannot start; the server’s log tells why",
+  };
   for (;;) {
     const status = await readHealth().catch(() => "gone");
     const place = $("model");
@@ -82,11 +97,16 @@ openWrite();
 openTimeline();
 openList();
 openStage();
-const fromAddress = () => choose(/^#video_[0-9a-f]{32}$/.test(location.hash) ? location.hash.slice(1) : null);
-house.addEventListener("open", () => {
-  fitModel();
-  fromAddress();
-}, { once: true });
+const fromAddress = () =>
+  choose(/^#video_[0-9a-f]{32}$/.test(location.hash) ? location.hash.slice(1) : null);
+house.addEventListener(
+  "open",
+  () => {
+    fitModel();
+    fromAddress();
+  },
+  { once: true },
+);
 addEventListener("hashchange", fromAddress);
 begin();
 watchHealth();

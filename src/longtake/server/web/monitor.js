@@ -20,7 +20,12 @@ export class Monitor extends EventTarget {
     this.bar = make("progress", { max: 100, "aria-label": "How much is made" });
     this.slate = make("div", { class: "wait" }, this.words, this.bar);
     this.caption = make("figcaption");
-    this.figure = make("figure", {}, make("div", { class: "screen" }, this.video, this.slate), this.caption);
+    this.figure = make(
+      "figure",
+      {},
+      make("div", { class: "screen" }, this.video, this.slate),
+      this.caption,
+    );
     for (const kind of ["play", "pause", "seeking", "timeupdate", "ended", "loadeddata"]) {
       this.video.addEventListener(kind, () => this.dispatchEvent(new Event(kind)));
     }
@@ -46,7 +51,8 @@ export class Monitor extends EventTarget {
 
   #kind(film) {
     if (film.status === "completed") return "film";
-    if (!model.chunk || film.status !== "in_progress") return this.#shows === "live" && isLive(film) ? "live" : "none";
+    if (!model.chunk || film.status !== "in_progress")
+      return this.#shows === "live" && isLive(film) ? "live" : "none";
     return canWatch() ? "live" : "plain";
   }
 

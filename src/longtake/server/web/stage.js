@@ -27,7 +27,14 @@ function hear(film, event) {
   if (!isLive(films.get(film.id) ?? film)) return;
   if (["progress", "border", "frames"].includes(event.type)) {
     const { type, look, ...told } = event;
-    amend(film.id, { status: "in_progress", eta_s: null, ...told, ...(type === "progress" ? {} : { eta_s: films.get(film.id)?.eta_s ?? null, block: films.get(film.id)?.block }) });
+    amend(film.id, {
+      status: "in_progress",
+      eta_s: null,
+      ...told,
+      ...(type === "progress"
+        ? {}
+        : { eta_s: films.get(film.id)?.eta_s ?? null, block: films.get(film.id)?.block }),
+    });
   } else if (event.type !== "notice") refresh(film.id);
 }
 
@@ -40,7 +47,10 @@ async function hearParents(film, signal) {
     if (!films.has(id)) await refresh(id);
     const parent = films.get(id);
     if (!parent || signal.aborted) return;
-    until = Math.min(until, child.from_block ? firstFrame(child.from_block, model.chunk) : parent.frames);
+    until = Math.min(
+      until,
+      child.from_block ? firstFrame(child.from_block, model.chunk) : parent.frames,
+    );
     const most = until;
     await listen(id, signal, ({ look, frames_ready: ends }) => {
       if (!look || ends > most || looks.has(ends)) return;
@@ -128,9 +138,12 @@ const show = eachFrame(() => {
   showFacts(film);
   showTakes(film, compared);
   showScene(film);
-  first.label(second ? "This take" : "");
+  first.label(second ? `This take, seed ${film.seed}` : "");
   if (model.chunk && isLive(film) && !canWatch()) {
-    tell($("watch-note"), "This browser has no Media Source Extensions: the film is shown as far as the browser can, and whole when it is finished.");
+    tell(
+      $("watch-note"),
+      "This browser has no Media Source Extensions: the film is shown as far as the browser can, and whole when it is finished.",
+    );
   }
 });
 
@@ -149,7 +162,7 @@ function compare(id) {
     second = new Monitor("The other take");
     second.loops = true;
     second.show(films.get(compared));
-    second.label("The other take");
+    second.label(`The other take, seed ${films.get(compared).seed}`);
     $("monitors").append(second.figure);
     second.video.currentTime = first.video.currentTime;
     if (first.playing) second.play();
@@ -199,4 +212,3 @@ export function openStage() {
     else show();
   });
 }
-

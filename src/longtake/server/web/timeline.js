@@ -11,7 +11,12 @@ const CELL_WIDTH = 120;
 const RULER = 16;
 const BLOCKS = 9;
 const LEAST_RANGE = 0.05;
-const MEASURES = [["luma", "Light"], ["saturation", "Colour"], ["contrast", "Contrast"], ["sharpness", "Detail"]];
+const MEASURES = [
+  ["luma", "Light"],
+  ["saturation", "Colour"],
+  ["contrast", "Contrast"],
+  ["sharpness", "Detail"],
+];
 
 export const timeline = new EventTarget();
 /** How each piece looks, by the frame it ends at. */
@@ -29,7 +34,10 @@ class Strip {
     this.width = CELL_WIDTH;
     this.height = Math.max(Math.round((CELL_WIDTH * height) / width), 1);
     this.seen = new Set();
-    this.sheet = make("canvas", { width: CELL_WIDTH * COLUMNS, height: this.height * Math.ceil(this.cells / COLUMNS) });
+    this.sheet = make("canvas", {
+      width: CELL_WIDTH * COLUMNS,
+      height: this.height * Math.ceil(this.cells / COLUMNS),
+    });
     this.ink = this.sheet.getContext("2d", { alpha: false });
   }
 
@@ -101,7 +109,10 @@ const colour = (element) => getComputedStyle(element).color;
 function canvas(element) {
   const ratio = devicePixelRatio || 1;
   const { clientWidth: width, clientHeight: height } = element;
-  if (element.width !== Math.round(width * ratio) || element.height !== Math.round(height * ratio)) {
+  if (
+    element.width !== Math.round(width * ratio) ||
+    element.height !== Math.round(height * ratio)
+  ) {
     element.width = Math.round(width * ratio);
     element.height = Math.round(height * ratio);
   }
@@ -124,14 +135,19 @@ function drawStrip() {
   const high = height - RULER;
   ink.font = "10px ui-monospace, 'DejaVu Sans Mono', monospace";
   const long = film.frames / FPS;
-  const step = [0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300].find((one) => (one / long) * width > 58) ?? 600;
+  const step =
+    [0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300].find((one) => (one / long) * width > 58) ?? 600;
   ink.fillStyle = dim;
   for (let at = 0; at < long - step / 3; at += step) {
     const x = Math.round((at / long) * width) + 0.5;
     ink.globalAlpha = 0.5;
     ink.fillRect(x, RULER - 5, 1, 5);
     ink.globalAlpha = 1;
-    ink.fillText(step < 1 ? `${at.toFixed(2)}` : clock(Math.round(at * FPS)).slice(0, 5), x + 4, RULER - 5);
+    ink.fillText(
+      step < 1 ? `${at.toFixed(2)}` : clock(Math.round(at * FPS)).slice(0, 5),
+      x + 4,
+      RULER - 5,
+    );
   }
   const wide = (high * strip.width) / strip.height;
   const count = Math.max(Math.round(width / wide), 1);
@@ -142,7 +158,17 @@ function drawStrip() {
     if (strip.seen.has(cell)) {
       const cut = Math.min(strip.width, (strip.height * each) / high);
       const [left, top] = strip.place(cell);
-      ink.drawImage(strip.sheet, left + (strip.width - cut) / 2, top, cut, strip.height, x, RULER, each - 1, high);
+      ink.drawImage(
+        strip.sheet,
+        left + (strip.width - cut) / 2,
+        top,
+        cut,
+        strip.height,
+        x,
+        RULER,
+        each - 1,
+        high,
+      );
     } else {
       const ready = (slot + 0.5) / count < film.frames_ready / film.frames;
       ink.globalAlpha = ready ? 0.22 : 0.1;
@@ -173,9 +199,17 @@ function drawDrift() {
   const gap = width / blocks > 4 ? 1 : 0;
   for (let block = 0; block < blocks; block += 1) {
     const from = firstFrame(block, model.chunk);
-    const to = Math.min(model.chunk ? firstFrame(block + 1, model.chunk) : film.frames, film.frames);
+    const to = Math.min(
+      model.chunk ? firstFrame(block + 1, model.chunk) : film.frames,
+      film.frames,
+    );
     ink.globalAlpha = to <= film.frames_ready ? 0.55 : 0.15;
-    ink.fillRect((from / film.frames) * width, 2, ((to - from) / film.frames) * width - gap, BLOCKS - 4);
+    ink.fillRect(
+      (from / film.frames) * width,
+      2,
+      ((to - from) / film.frames) * width - gap,
+      BLOCKS - 4,
+    );
   }
   ink.globalAlpha = 1;
   const top = BLOCKS + 4;
@@ -201,7 +235,12 @@ function drawDrift() {
     ink.stroke();
     if (points.length < 40) {
       for (const { at, change } of points) {
-        ink.fillRect((at / film.frames) * width - 1.5, middle - (change / range) * ((height - top) / 2 - 3) - 1.5, 3, 3);
+        ink.fillRect(
+          (at / film.frames) * width - 1.5,
+          middle - (change / range) * ((height - top) / 2 - 3) - 1.5,
+          3,
+          3,
+        );
       }
     }
   });
@@ -211,12 +250,17 @@ function drawDrift() {
     ink.fillText(`±${Math.round(range * 100)} %`, width - 2, top + 9);
     ink.textAlign = "left";
   }
-  const told = all.map((points, place) => `${MEASURES[place][1]} ${percent(points.at(-1)?.change ?? 0)}`);
-  const text = looks.size ? `Drift since the first block: ${told.join(", ")}` : "Drift: nothing measured yet";
+  const told = all.map(
+    (points, place) => `${MEASURES[place][1]} ${percent(points.at(-1)?.change ?? 0)}`,
+  );
+  const text = looks.size
+    ? `Drift since the first block: ${told.join(", ")}`
+    : "Drift: nothing measured yet";
   if ($("drift").getAttribute("aria-label") !== text) $("drift").setAttribute("aria-label", text);
 }
 
-const percent = (share) => `${share < 0 ? "−" : "+"}${Math.abs(share * 100).toFixed(share && Math.abs(share) < 0.1 ? 1 : 0)} %`;
+const percent = (share) =>
+  `${share < 0 ? "−" : "+"}${Math.abs(share * 100).toFixed(share && Math.abs(share) < 0.1 ? 1 : 0)} %`;
 
 function drawHead() {
   if (!film) return;
@@ -228,9 +272,17 @@ function drawHead() {
   track.setAttribute("aria-valuemax", film.frames - 1);
   track.setAttribute("aria-valuenow", frame);
   const blocks = model.chunk ? `, block ${block + 1}` : "";
-  track.setAttribute("aria-valuetext", `${(frame / FPS).toFixed(2)} seconds${blocks}: ${shot.text.slice(0, 120)}`);
+  track.setAttribute(
+    "aria-valuetext",
+    `${(frame / FPS).toFixed(2)} seconds${blocks}: ${shot.text.slice(0, 120)}`,
+  );
   for (const [place, row] of [...$("prompts").children].entries()) {
-    row.classList.toggle("now", shotsOf(film, model.chunk)[place] === undefined ? false : Number(row.dataset.frame) === shot.frame);
+    row.classList.toggle(
+      "now",
+      shotsOf(film, model.chunk)[place] === undefined
+        ? false
+        : Number(row.dataset.frame) === shot.frame,
+    );
   }
   const swatches = $("legend").querySelectorAll("b");
   MEASURES.forEach(([name], place) => {
@@ -243,14 +295,19 @@ function drawHead() {
 function showPrompts() {
   const shots = shotsOf(film, model.chunk);
   const ends = [...shots.slice(1).map((shot) => shot.frame), film.frames];
-  $("prompts").replaceChildren(...shots.map((shot, place) => {
-    const row = make("li", { "data-frame": shot.frame, title: shot.text.slice(0, 500) },
-      make("span", { class: "unseen" }, `From ${(shot.frame / FPS).toFixed(2)} seconds: `),
-      shot.same ? `↻ seed ${shot.seed}` : shot.text.slice(0, 300));
-    row.style.left = `${(shot.frame / film.frames) * 100}%`;
-    row.style.width = `${((ends[place] - shot.frame) / film.frames) * 100}%`;
-    return row;
-  }));
+  $("prompts").replaceChildren(
+    ...shots.map((shot, place) => {
+      const row = make(
+        "li",
+        { "data-frame": shot.frame, title: shot.text.slice(0, 500) },
+        make("span", { class: "unseen" }, `From ${(shot.frame / FPS).toFixed(2)} seconds: `),
+        shot.same ? `↻ seed ${shot.seed}` : shot.text.slice(0, 300),
+      );
+      row.style.left = `${(shot.frame / film.frames) * 100}%`;
+      row.style.width = `${((ends[place] - shot.frame) / film.frames) * 100}%`;
+      return row;
+    }),
+  );
 }
 
 /** Frame that lies under a pointer. */
@@ -267,21 +324,42 @@ function key(event) {
   if (!film || event.ctrlKey || event.metaKey || event.altKey) return;
   const pace = event.shiftKey ? 1 : 0;
   const block = headBlock();
-  const on = () => (pace ? frame + 1 : model.chunk ? firstFrame(block + 1, model.chunk) : frame + 4);
+  const on = () =>
+    pace ? frame + 1 : model.chunk ? firstFrame(block + 1, model.chunk) : frame + 4;
   const begins = firstFrame(block, model.chunk);
-  const back = () => (pace ? frame - 1 : model.chunk ? (frame > begins ? begins : firstFrame(Math.max(block - 1, 0), model.chunk)) : frame - 4);
-  const seek = { ArrowRight: on, ArrowUp: on, ArrowLeft: back, ArrowDown: back, Home: () => 0, End: () => film.frames - 1,
-    PageUp: () => frame + 5 * FPS, PageDown: () => frame - 5 * FPS }[event.key];
+  const back = () =>
+    pace
+      ? frame - 1
+      : model.chunk
+        ? frame > begins
+          ? begins
+          : firstFrame(Math.max(block - 1, 0), model.chunk)
+        : frame - 4;
+  const seek = {
+    ArrowRight: on,
+    ArrowUp: on,
+    ArrowLeft: back,
+    ArrowDown: back,
+    Home: () => 0,
+    End: () => film.frames - 1,
+    PageUp: () => frame + 5 * FPS,
+    PageDown: () => frame - 5 * FPS,
+  }[event.key];
   if (seek) ask("seek", seek());
   else if (event.key === " ") ask("toggle");
-  else if ("brenBREN".includes(event.key)) ask("act", { b: "branch", r: "redo", e: "extend", n: "again" }[event.key.toLowerCase()]);
+  else if ("brenBREN".includes(event.key))
+    ask("act", { b: "branch", r: "redo", e: "extend", n: "again" }[event.key.toLowerCase()]);
   else return;
   event.preventDefault();
 }
 
 /** Bring the timeline to life. */
 export function openTimeline() {
-  $("legend").append(...MEASURES.map(([name, word]) => make("span", { class: name }, make("i"), `${word} `, make("b", {}, "–"))));
+  $("legend").append(
+    ...MEASURES.map(([name, word]) =>
+      make("span", { class: name }, make("i"), `${word} `, make("b", {}, "–")),
+    ),
+  );
   const area = $("timeline");
   area.addEventListener("pointerdown", (event) => {
     if (!film || event.button) return;
@@ -297,4 +375,3 @@ export function openTimeline() {
   new ResizeObserver(draw).observe(area);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 }
-

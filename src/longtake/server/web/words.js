@@ -44,7 +44,9 @@ export function state(film) {
   if (film.stage === "decode") return "Developing the pictures";
   if (film.stage !== "denoise") return "Reads the prompt";
   const many = film.blocks_total > 1;
-  const place = many ? `block ${film.block + 1} of ${film.blocks_total}` : `step ${film.step} of ${film.steps_total}`;
+  const place = many
+    ? `block ${film.block + 1} of ${film.blocks_total}`
+    : `step ${film.step} of ${film.steps_total}`;
   const left = film.eta_s == null ? "" : `, ${seconds(Math.max(Math.ceil(film.eta_s), 1))} left`;
   return `Making: ${place}${left}`;
 }
@@ -52,7 +54,13 @@ export function state(film) {
 /** A short state for the list. */
 export function short(film) {
   if (film.status === "in_progress") return `${film.progress} %`;
-  return { queued: "waits", paused: "paused", completed: "", failed: "failed", cancelled: "cancelled" }[film.status];
+  return {
+    queued: "waits",
+    paused: "paused",
+    completed: "",
+    failed: "failed",
+    cancelled: "cancelled",
+  }[film.status];
 }
 
 /** All words of a film, for comparing and for titles. */
@@ -65,7 +73,12 @@ export function shotsOf(film, chunk) {
   for (const cue of film.prompt_at) {
     const frame = firstFrame(blockAt(Math.ceil(+(cue.at_s * FPS).toFixed(4)), chunk, true), chunk);
     const before = found.at(-1);
-    found.push({ frame, text: cue.text || before.text, seed: cue.seed ?? before.seed, same: !cue.text });
+    found.push({
+      frame,
+      text: cue.text || before.text,
+      seed: cue.seed ?? before.seed,
+      same: !cue.text,
+    });
   }
   return found;
 }

@@ -24,7 +24,9 @@ export function shotsIn(text, length) {
   const found = [];
   for (const row of text.split("\n")) {
     if (!row.trim()) continue;
-    const match = /^\s*(\d+(?:\.\d+)?)\s*s(?:ec(?:onds)?)?\b[\s:.,–-]*(.+)$/i.exec(row.slice(0, 200));
+    const match = /^\s*(\d+(?:\.\d+)?)\s*s(?:ec(?:onds)?)?\b[\s:.,–-]*(.+)$/i.exec(
+      row.slice(0, 200),
+    );
     const words = match ? row.slice(match[0].length - match[2].length) : row;
     found.push({ words: words.trim(), seconds: match ? Number(match[1]) : length });
     if (found.length > MOST_SHOTS) break;
@@ -73,14 +75,19 @@ export function writeLike(film) {
 /** What to say before anything is sent; empty if all is well. */
 function wrong(shots) {
   if (!shots.length) return "Write what is to be seen: a line is a shot.";
-  if (shots.length > MOST_SHOTS) return `These are more than ${MOST_SHOTS} shots; make them in parts.`;
+  if (shots.length > MOST_SHOTS)
+    return `These are more than ${MOST_SHOTS} shots; make them in parts.`;
   const long = shots.findIndex((shot) => shot.words.length > MOST_PROMPT);
   if (long >= 0) {
     const size = shots[long].words.length.toLocaleString("en");
     return `Line ${long + 1} has ${size} characters; the most is 10,000. It is kept as you wrote it.`;
   }
   if (shots.some((shot) => !(shot.seconds > 0))) return "The length of a shot is a number above 0.";
-  for (const [id, name] of [["seed", "The seed"], ["steps", "Steps"], ["guidance", "Guidance"]]) {
+  for (const [id, name] of [
+    ["seed", "The seed"],
+    ["steps", "Steps"],
+    ["guidance", "Guidance"],
+  ]) {
     if (Number.isNaN(number(id))) return `${name} is a number.`;
   }
   return "";
@@ -111,7 +118,11 @@ function bodies(shots, seed) {
   }
   const scene = `Scene ${new Date().toLocaleString("sv").replace("T", " ")}`;
   return shots.map((shot, place) => ({
-    prompt: shot.words, seconds: shot.seconds, ...common, scene, shot: place + 1,
+    prompt: shot.words,
+    seconds: shot.seconds,
+    ...common,
+    scene,
+    shot: place + 1,
   }));
 }
 
@@ -123,8 +134,13 @@ const showShots = eachFrame(() => {
   $("shots").hidden = shots.length < 2;
   let at = 0;
   const rows = shots.slice(0, MOST_SHOWN).map((shot) => {
-    const row = make("li", {}, make("b", {}, clock(Math.round(at * FPS))), make("q", {}, shot.words.slice(0, 80)),
-      make("span", {}, seconds(shot.seconds || 0)));
+    const row = make(
+      "li",
+      {},
+      make("b", {}, clock(Math.round(at * FPS))),
+      make("q", {}, shot.words.slice(0, 80)),
+      make("span", {}, seconds(shot.seconds || 0)),
+    );
     at += shot.seconds || 0;
     return row;
   });
@@ -166,15 +182,23 @@ function showPlan(plans, problem) {
   if (plans.length) {
     const films = plans.length > 1 ? `${count(plans.length, "film")}, ` : "";
     const blocks = model.chunk ? `, ${count(sum("blocks_total"), "block")}` : ", one pass";
-    rows.push(["Film", `${films}${seconds(plans.reduce((t, one) => t + Number(one.seconds), 0))}, ${plans[0].size}, ${count(sum("frames"), "frame")}${blocks}`]);
+    rows.push([
+      "Film",
+      `${films}${seconds(plans.reduce((t, one) => t + Number(one.seconds), 0))}, ${plans[0].size}, ${count(sum("frames"), "frame")}${blocks}`,
+    ]);
     const known = plans.every((one) => one.estimate_s !== null);
-    rows.push(["Time", known ? `about ${seconds(sum("estimate_s"))}` : "known after the first film here"]);
+    rows.push([
+      "Time",
+      known ? `about ${seconds(sum("estimate_s"))}` : "known after the first film here",
+    ]);
     rows.push(["Disk", bytes(sum("disk_bytes"))]);
     const notices = new Set(plans.flatMap((one) => one.notices));
-    for (const notice of [...notices].slice(0, 5)) rows.push(["Note", notice]);
+    [...notices].slice(0, 5).forEach((notice, place) => rows.push([place ? "" : "Note", notice]));
   }
   $("plan").classList.toggle("bad", Boolean(problem));
-  $("plan").replaceChildren(...rows.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
+  $("plan").replaceChildren(
+    ...rows.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]),
+  );
 }
 
 function form(body) {
@@ -194,7 +218,8 @@ async function send(event) {
   tell($("refusal"), problem);
   if (problem) return;
   const written = JSON.stringify(values()) + (picture?.name ?? "");
-  if (key?.written !== written) key = { written, name: crypto.getRandomValues(new Uint32Array(4)).join("-") };
+  if (key?.written !== written)
+    key = { written, name: crypto.getRandomValues(new Uint32Array(4)).join("-") };
   key.bodies ??= bodies(shots, number("seed") ?? someSeed());
   $("make").setAttribute("aria-disabled", "true");
   try {
@@ -219,7 +244,11 @@ async function send(event) {
   }
 }
 
-const MAGIC = [[0, [0x89, 0x50, 0x4e, 0x47]], [0, [0xff, 0xd8, 0xff]], [8, [0x57, 0x45, 0x42, 0x50]]];
+const MAGIC = [
+  [0, [0x89, 0x50, 0x4e, 0x47]],
+  [0, [0xff, 0xd8, 0xff]],
+  [8, [0x57, 0x45, 0x42, 0x50]],
+];
 
 async function takePicture(file) {
   if (!file) return;
@@ -228,7 +257,8 @@ async function takePicture(file) {
   const head = new Uint8Array(await file.slice(0, 16).arrayBuffer());
   const known = MAGIC.some(([at, bytes]) => bytes.every((byte, n) => head[at + n] === byte));
   if (!known) return tell(alert, `${file.name} is no PNG, JPEG or WebP; nothing was changed.`);
-  if (file.size > MOST_PICTURE) return tell(alert, `${file.name} has ${bytes(file.size)}; the most is 25 MB.`);
+  if (file.size > MOST_PICTURE)
+    return tell(alert, `${file.name} has ${bytes(file.size)}; the most is 25 MB.`);
   tell(alert, "");
   picture = file;
   const image = place.querySelector("img");
@@ -253,7 +283,8 @@ function takeDrops() {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
     if (file && model.chunk) takePicture(file);
-    else if (file) tell($("refusal"), `${model.id} does not begin with a picture; ${file.name} was left out.`);
+    else if (file)
+      tell($("refusal"), `${model.id} does not begin with a picture; ${file.name} was left out.`);
   });
 }
 
@@ -261,9 +292,15 @@ function takeDrops() {
 export function fitModel() {
   const { defaults } = model;
   $("picture").hidden = !model.chunk;
-  tell($("no-picture"), model.chunk ? "" : `${model.id} makes each film in one pass, up to ${seconds((model.most_frames - 1) / FPS)}; it does not begin with a picture. Several shots become a scene, one film each.`);
+  tell(
+    $("no-picture"),
+    model.chunk
+      ? ""
+      : `${model.id} makes each film in one pass, up to ${seconds((model.most_frames - 1) / FPS)}; it does not begin with a picture. Several shots become a scene, one film each.`,
+  );
   const own = `${defaults.width}x${defaults.height}`;
-  const fits = (size) => size.split("x").reduce((area, side) => area * side, 1) <= model.most_pixels;
+  const fits = (size) =>
+    size.split("x").reduce((area, side) => area * side, 1) <= model.most_pixels;
   $("sizes").replaceChildren(...SIZES.filter(fits).map((size) => make("option", { value: size })));
   $("size").placeholder = own;
   $("steps").placeholder = defaults.steps;
@@ -280,9 +317,11 @@ function tellTabs(theirs) {
     place.hidden = true;
     $("text").focus();
   };
-  place.replaceChildren("This text was changed in another tab. ",
+  place.replaceChildren(
+    "This text was changed in another tab. ",
     make("button", { type: "button", class: "plain", onclick: done(true) }, "Take that one"),
-    make("button", { type: "button", class: "plain", onclick: done(false) }, "Keep this one"));
+    make("button", { type: "button", class: "plain", onclick: done(false) }, "Keep this one"),
+  );
 }
 
 /** Bring the writing column to life. */
@@ -304,7 +343,12 @@ export function openWrite() {
   draft.addEventListener("follow", ({ detail }) => fill(detail));
   draft.addEventListener("other", ({ detail }) => tellTabs(detail));
   draft.addEventListener("kept", ({ detail }) => {
-    tell($("tabs"), detail ? "" : "The browser has no room to keep this text; it is in this tab alone. Copy it before you leave.");
+    tell(
+      $("tabs"),
+      detail
+        ? ""
+        : "The browser has no room to keep this text; it is in this tab alone. Copy it before you leave.",
+    );
   });
   line.addEventListener("back", changed);
   // The first film tells how long the next takes.
