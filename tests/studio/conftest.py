@@ -1,7 +1,6 @@
 """A browser, a server with a tiny model, and a page whose errors fail the test."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 from server_help import Server, write_model
@@ -29,6 +28,7 @@ MODEL = ModelConfig(
     sampling=Sampling(steps=2, guidance=1.0, shift=4.0, sampler="euler"),
     words=("a", "ball", "blue", "bounces", "green", "on", "grass", "red", "sphere"),
     max_frames=33,
+    chunk=2,
 )
 
 
@@ -45,17 +45,13 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        kind: write_model(folder / kind, replace(MODEL, chunk=chunk))
-        for kind, chunk in (("chunks", 2), ("one-pass", 0))
-    }
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "tiny", MODEL)
 
 
 @pytest.fixture(scope="session")
-def server(models, tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"), models["chunks"])
+def server(model, tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"), model)
     yield server
     server.stop()
 

@@ -112,9 +112,9 @@ def test_a_new_user_makes_watches_branches_extends_redoes_and_downloads_a_film(
 
 
 def test_a_reload_and_a_restart_of_the_server_in_the_middle_lose_nothing(
-    open_page, models, tmp_path
+    open_page, model, tmp_path
 ):
-    server = Server(tmp_path, models["chunks"])
+    server = Server(tmp_path, model)
     try:
         page = open_page(server.url)
         write(page, "3s a red ball", steps="60")
@@ -358,18 +358,19 @@ def test_a_film_is_cancelled_and_deleted(open_page, server):
     expect(page.locator("#empty")).to_be_visible()
 
 
-def test_a_model_of_one_pass_offers_what_it_can_and_says_what_it_cannot(
-    open_page, models, tmp_path
-):
-    server = Server(tmp_path, models["one-pass"])
+def test_the_embedded_model_offers_what_it_can_and_says_what_it_cannot(open_page, tmp_path):
+    server = Server(tmp_path, "previz")
     try:
         page = open_page(server.url)
         expect(page.locator("#no-picture")).to_contain_text("does not begin with a picture")
         expect(page.locator("#picture")).to_be_hidden()
-        write(page, "1s a red ball\n1s a blue ball", seed="5")
+        write(page, "1s a red ball\n1s a blue ball beside a zebra", seed="5", size="128x64")
         expect(page.locator("#plan")).to_contain_text("2 films")
+        expect(page.locator("#plan")).to_contain_text("does not know: zebra")
         page.click("#make")
         made(page)
+        until(page, "document.querySelector('video')?.videoWidth === 128")
+        expect(page.locator("#legend b").first).to_contain_text("%")
         expect(page.locator("#scene .card")).to_have_count(2)
         expect(page.locator("#watch-note")).to_contain_text("in one pass")
         for name in ("Branch", "Extend", "Redo"):
@@ -392,24 +393,10 @@ def test_a_model_of_one_pass_offers_what_it_can_and_says_what_it_cannot(
         server.stop()
 
 
-def test_the_embedded_model_makes_a_film_and_says_which_words_it_does_not_know(open_page, tmp_path):
-    server = Server(tmp_path, "previz")
-    try:
-        page = open_page(server.url)
-        write(page, "1s a red ball bounces on grass beside a zebra", size="128x64")
-        expect(page.locator("#plan")).to_contain_text("zebra")
-        page.click("#make")
-        assert film(server, made(page))["frames"] == 17
-        until(page, "document.querySelector('video')?.videoWidth === 128")
-        expect(page.locator("#legend b").first).to_contain_text("%")
-    finally:
-        server.stop()
-
-
-def test_a_server_with_tokens_lets_the_page_in_and_asks_for_one(open_page, models, tmp_path):
+def test_a_server_with_tokens_lets_the_page_in_and_asks_for_one(open_page, model, tmp_path):
     token = "x" * 32
     (tmp_path / "tokens").write_text(token)
-    server = Server(tmp_path, models["chunks"], "--token-file", str(tmp_path / "tokens"))
+    server = Server(tmp_path, model, "--token-file", str(tmp_path / "tokens"))
     try:
         page = open_page(server.url)
         page.fill("#token", token)

@@ -26,15 +26,9 @@ function hear(film, event) {
   }
   if (!isLive(films.get(film.id) ?? film)) return;
   if (["progress", "border", "frames"].includes(event.type)) {
-    const { type, look, ...told } = event;
-    amend(film.id, {
-      status: "in_progress",
-      eta_s: null,
-      ...told,
-      ...(type === "progress"
-        ? {}
-        : { eta_s: films.get(film.id)?.eta_s ?? null, block: films.get(film.id)?.block }),
-    });
+    const { type, look, block, ...told } = event;
+    // At a border the block is the next one, which progress tells when it begins.
+    amend(film.id, { status: "in_progress", ...told, ...(type === "progress" ? { block } : {}) });
   } else if (event.type !== "notice") refresh(film.id);
 }
 

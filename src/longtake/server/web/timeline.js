@@ -24,6 +24,11 @@ export const looks = new Map();
 let film = null;
 let frame = 0;
 let strip = null;
+/** Prompts of the film, and which of them holds at the playhead. */
+let shots = [];
+let holds = -1;
+/** Points of each measure, as they were drawn last. */
+let curves = [];
 
 /** Small pictures of a film: those the server made, or those that were seen go by. */
 class Strip {
@@ -77,6 +82,8 @@ export function setFilm(now) {
   if (other) {
     frame = 0;
     strip = new Strip(film);
+    shots = shotsOf(film, model.chunk);
+    holds = -1;
   }
   if (film.status === "completed" && !strip.whole && !strip.asked) {
     const mine = strip;
@@ -178,16 +185,17 @@ function drawStrip() {
   }
 }
 
-/** Points of a measure as its change since the first piece. */
-function changes(name) {
+/** Points of every measure as its change since the first piece. */
+function changes() {
   const found = [...looks].sort(([one], [other]) => one - other);
-  if (!found.length) return [];
-  const first = Math.max(Math.abs(found[0][1][name]), 1);
-  let before = 0;
-  return found.map(([ends, look]) => {
-    const at = (before + ends) / 2;
-    before = ends;
-    return { at, ends, change: (look[name] - found[0][1][name]) / first };
+  return MEASURES.map(([name]) => {
+    let before = 0;
+    return found.map(([ends, look]) => {
+      const first = found[0][1][name];
+      const at = (before + ends) / 2;
+      before = ends;
+      return { at, ends, change: (look[name] - first) / Math.max(Math.abs(first), 1) };
+    });
   });
 }
 
@@ -214,17 +222,18 @@ function drawDrift() {
   ink.globalAlpha = 1;
   const top = BLOCKS + 4;
   const middle = top + (height - top) / 2;
-  const all = MEASURES.map(([name]) => changes(name));
-  const range = Math.max(LEAST_RANGE, ...all.flat().map((point) => Math.abs(point.change))) * 1.1;
+  curves = changes();
+  const range =
+    Math.max(LEAST_RANGE, ...curves.flat().map((point) => Math.abs(point.change))) * 1.1;
   ink.globalAlpha = 0.35;
   ink.fillRect(0, Math.round(middle), width, 1);
-  for (const shot of shotsOf(film, model.chunk).slice(1)) {
+  for (const shot of shots.slice(1)) {
     ink.fillRect(Math.round((shot.frame / film.frames) * width), top, 1, height - top);
   }
   ink.globalAlpha = 1;
   ink.font = "10px ui-monospace, 'DejaVu Sans Mono', monospace";
   const swatches = $("legend").querySelectorAll("i");
-  all.forEach((points, place) => {
+  curves.forEach((points, place) => {
     if (!points.length) return;
     ink.strokeStyle = ink.fillStyle = colour(swatches[place]);
     ink.lineWidth = 1.5;
@@ -250,7 +259,7 @@ function drawDrift() {
     ink.fillText(`±${Math.round(range * 100)} %`, width - 2, top + 9);
     ink.textAlign = "left";
   }
-  const told = all.map(
+  const told = curves.map(
     (points, place) => `${MEASURES[place][1]} ${percent(points.at(-1)?.change ?? 0)}`,
   );
   const text = looks.size
@@ -267,39 +276,35 @@ function drawHead() {
   const share = Math.min((frame + 0.5) / film.frames, 1);
   $("head").style.transform = `translateX(${share * $("strip").clientWidth}px)`;
   const block = headBlock();
-  const shot = shotsOf(film, model.chunk).findLast((one) => one.frame <= frame);
+  const shot = shots.findLastIndex((one) => one.frame <= frame);
   const track = $("track");
   track.setAttribute("aria-valuemax", film.frames - 1);
   track.setAttribute("aria-valuenow", frame);
   const blocks = model.chunk ? `, block ${block + 1}` : "";
   track.setAttribute(
     "aria-valuetext",
-    `${(frame / FPS).toFixed(2)} seconds${blocks}: ${shot.text.slice(0, 120)}`,
+    `${(frame / FPS).toFixed(2)} seconds${blocks}: ${shots[shot].text.slice(0, 120)}`,
   );
-  for (const [place, row] of [...$("prompts").children].entries()) {
-    row.classList.toggle(
-      "now",
-      shotsOf(film, model.chunk)[place] === undefined
-        ? false
-        : Number(row.dataset.frame) === shot.frame,
-    );
+  if (shot !== holds) {
+    $("prompts").children[holds]?.classList.remove("now");
+    $("prompts").children[shot].classList.add("now");
+    holds = shot;
   }
   const swatches = $("legend").querySelectorAll("b");
-  MEASURES.forEach(([name], place) => {
-    const points = changes(name);
+  MEASURES.forEach((_measure, place) => {
+    const points = curves[place] ?? [];
     const here = points.find((point) => point.ends > frame) ?? points.at(-1);
     write(swatches[place], here ? percent(here.change) : "–");
   });
 }
 
 function showPrompts() {
-  const shots = shotsOf(film, model.chunk);
   const ends = [...shots.slice(1).map((shot) => shot.frame), film.frames];
   $("prompts").replaceChildren(
     ...shots.map((shot, place) => {
       const row = make(
         "li",
-        { "data-frame": shot.frame, title: shot.text.slice(0, 500) },
+        { title: shot.text.slice(0, 500) },
         make("span", { class: "unseen" }, `From ${(shot.frame / FPS).toFixed(2)} seconds: `),
         shot.same ? `↻ seed ${shot.seed}` : shot.text.slice(0, 300),
       );
