@@ -32,6 +32,9 @@ function token() {
   }
 }
 
+/** Whether requests carry a token, which pictures and films by their address cannot. */
+export const locked = () => token() !== "";
+
 export function keepToken(text) {
   sessionStorage.setItem(TOKEN, text.trim());
 }
@@ -100,7 +103,7 @@ export async function ask(path, { json, key, ...rest } = {}) {
 
 /** An address for a picture or film; with a token the bytes are fetched, for tags send none. */
 export async function address(path, signal) {
-  if (!token()) return { url: path, free: () => {} };
+  if (!locked()) return { url: path, free: () => {} };
   const url = URL.createObjectURL(await (await request(path, { signal })).blob());
   return { url, free: () => URL.revokeObjectURL(url) };
 }

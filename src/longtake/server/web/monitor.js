@@ -1,6 +1,6 @@
 // A monitor: one film, finished or in the making, with its words under it.
 
-import { address } from "./api.js";
+import { address, locked } from "./api.js";
 import { make, tell, write } from "./dom.js";
 import { model } from "./films.js";
 import { Feed, canWatch } from "./live.js";
@@ -53,7 +53,8 @@ export class Monitor extends EventTarget {
     if (film.status === "completed") return "film";
     if (!model.chunk || film.status !== "in_progress")
       return this.#shows === "live" && isLive(film) ? "live" : "none";
-    return canWatch() ? "live" : "plain";
+    if (canWatch()) return "live";
+    return locked() ? "none" : "plain";
   }
 
   async #open(film, kind, other, waited) {
