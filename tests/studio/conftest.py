@@ -38,6 +38,7 @@ def browser():
     if chromium is None:
         pytest.skip("no Chromium here; apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
