@@ -4,7 +4,8 @@ VENV ?= .venv
 PROMPT ?= a red ball bounces on a grass field during the day
 FILM ?= film.mp4
 BIN := $(VENV)/bin
-.PHONY: film setup test test-slow coverage check figures docs bench soak
+AXE := 4.14.1
+.PHONY: film setup test test-slow test-studio coverage check figures studio-figures docs bench soak
 
 # uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
 ifndef UV_FIND_LINKS
@@ -29,6 +30,11 @@ test-slow: setup  # the tests over ten seconds: a clean install, long films
 	$(BIN)/pytest -m "slow and not gpu and not compile and not soak"
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -m compile
 
+test-studio: setup  # the Studio in Chromium; what cannot be had here is said, and its tests skip
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null || echo "no Chromium can be had here"
+	@test -d node_modules/axe-core || npm install --no-save --silent axe-core@$(AXE) || echo "no axe-core can be had here"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m studio
+
 check: setup  # style, types, the floor plan, spelling, and no folder or address of one machine
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +45,9 @@ check: setup  # style, types, the floor plan, spelling, and no folder or address
 
 figures: $(VENV)/.core  # every picture of the README and the model card, from the shipped weights
 	$(BIN)/python benchmarks/figures.py
+
+studio-figures: setup  # pictures of the Studio for its guide; needs Chromium
+	$(BIN)/python benchmarks/studio_figures.py
 
 docs: $(VENV)/.core  # the reference pages, from the code
 	$(BIN)/python -m longtake.cli.reference > docs/reference/cli.md

@@ -80,9 +80,10 @@ def test_pins_name_versions_and_no_place():
 
 
 @pytest.mark.slow
-def test_wheel_carries_types_and_weights(wheel: Path):
+def test_wheel_carries_types_weights_and_the_studio(wheel: Path):
     package = ROOT / "src" / "longtake"
     data = [path for path in (package / "weights").glob("*") if path.is_file()]
+    data += (package / "server" / "web").iterdir()
     wanted = {str(path.relative_to(package.parent)) for path in [package / "py.typed", *data]}
     assert wanted - set(zipfile.ZipFile(wheel).namelist()) == set()
 

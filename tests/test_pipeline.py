@@ -187,6 +187,26 @@ def test_a_cue_changes_nothing_before_its_border_and_everything_after(chunked):
     assert not torch.equal(plain[17:], changed[17:])
 
 
+@pytest.mark.parametrize("text", ["", "a green sphere"])
+def test_another_seed_in_a_cue_changes_nothing_before_its_border_and_everything_after(
+    chunked, text
+):
+    settings = replace(SETTINGS, frames=33)
+    said = () if not text else (Cue(at_s=1.0, text=text),)
+    plain = chunked.generate("a red ball", settings=settings, cues=said).frames
+    again = (Cue(at_s=1.0, text=text, seed=99),)
+    changed = chunked.generate("a red ball", settings=settings, cues=again).frames
+    assert torch.equal(plain[:17], changed[:17])
+    assert not torch.equal(plain[17:], changed[17:])
+    own = (Cue(at_s=1.0, text=text, seed=settings.seed),)
+    assert torch.equal(plain, chunked.generate("a red ball", settings=settings, cues=own).frames)
+
+
+def test_a_cue_with_a_seed_that_is_none_is_refused():
+    with pytest.raises(SettingError, match="seed must be 0"):
+        Cue(at_s=1, text="x", seed=-1)
+
+
 def test_a_film_with_cues_is_gone_on_with_to_the_same_bytes(chunked):
     settings = replace(SETTINGS, frames=33)
     cues = (Cue(at_s=0.5, text="blue"), Cue(at_s=1.0, text="green"))

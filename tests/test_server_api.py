@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from opentimelineio.adapters import read_from_file
+from opentimelineio.adapters import read_from_string as read_otio
 from PIL import Image
 from server_help import Server, wait, write_model
 
@@ -130,23 +130,35 @@ def test_the_manifest_says_what_the_film_was_made_from(client):
     assert record["prompt"] == "a red ball"
 
 
-def test_a_film_is_a_cut_of_one_clip_for_editors(client, tmp_path, request):
-    more = {"prompt_at": [{"at_s": 1.0, "text": "a blue ball"}]}
-    job = made(client, **(more if "[chunks" in request.node.name else {}))
+def test_variants_that_nobody_makes_are_refused(client):
+    job = made(client)
     path = f"/v1/videos/{job['id']}/content"
-    answer = client.get(path, params={"variant": "otio"})
-    (tmp_path / "film.otio").write_bytes(answer.content)
-    (clip,) = read_from_file(str(tmp_path / "film.otio")).find_clips()
-    assert clip.source_range.duration.value == 33
-    assert clip.media_reference.target_url == f"{job['id']}.mp4"
-    told = [(mark.marked_range.start_time.value, mark.name) for mark in clip.markers]
-    assert told[0] == (0, "a red ball")
-    assert told[1:] == ([(16, "a blue ball")] if "[chunks" in request.node.name else [])
-    assert clip.metadata["longtake"]["settings"]["seed"] == job["seed"]
-    answer = client.get(path, params={"variant": "edl"})
-    title, (event,) = read_edl(answer.text, rate_of("16"))
-    assert (title, event.frames, event.clip) == ("a red ball", 33, f"{job['id']}.mp4")
     refused(client.get(path, params={"variant": "gif"}), 422, "invalid_request")
+
+
+def test_films_become_a_timeline_and_an_edit_list(client, request):
+    cues = [{"at_s": 1.0, "text": "a blue ball"}] if "[chunks" in request.node.name else []
+    films = [
+        made(client, scene="park", shot=1, prompt_at=cues),
+        made(client, scene="park", shot=2, seed=3),
+    ]
+    query = {"video": [film["id"] for film in films]}
+    cut = read_otio(client.get("/v1/timeline", params=query).text)
+    assert cut.name == "park"
+    names = [clip.name for clip in cut.tracks[0]]
+    assert names == (["SH001_01", "SH001_02", "SH002"] if cues else ["SH001", "SH002"])
+    assert cut.duration().value == 66
+    assert cut.tracks[0][0].media_reference.target_url == f"{films[0]['id']}.mp4"
+    edl = client.get("/v1/timeline", params={**query, "format": "edl"}).text
+    assert read_edl(edl, rate_of("16"))[1][-1].frames == 33
+    path = f"/v1/videos/{films[1]['id']}/content"
+    one = client.get(path, params={"variant": "otio"})
+    assert read_otio(one.text).duration().value == 33
+    assert client.get(path, params={"variant": "edl"}).text.startswith("TITLE: park")
+    running = post(client, steps=500)
+    refused(client.get("/v1/timeline", params={"video": running["id"]}), 409, "not_completed")
+    client.post(f"/v1/videos/{running['id']}/cancel")
+    refused(client.get("/v1/timeline"), 422, "invalid_request")
 
 
 def test_a_film_by_chunks_has_a_state_and_another_says_that_it_has_none(client, request):
@@ -433,6 +445,85 @@ def test_a_film_is_extended(client):
     assert (found["status"], found["frames"], found["parent_id"]) == ("completed", 49, first["id"])
     whole = made(client, frames=49, prompt_at=[{"at_s": 33 / 16, "text": "a blue ball"}])
     assert found["sha256"] == whole["sha256"]
+
+
+def extended(client, film, **body):
+    answer = client.post("/v1/videos/extensions", json={"video": film["id"], **body})
+    assert answer.status_code == 202, answer.text
+    found = ended(client, answer.json())
+    assert found["status"] == "completed", found
+    return found
+
+
+@pytest.mark.usefixtures("chunked")
+def test_a_film_turns_off_from_another_at_a_block(client):
+    first = made(client, frames=49)
+    found = extended(client, first, from_block=3, prompt="a blue ball", seconds=1)
+    assert (found["frames"], found["parent_id"], found["from_block"]) == (41, first["id"], 3)
+    told = [{"at_s": 25 / 16, "text": "a blue ball"}]
+    assert found["sha256"] == made(client, frames=41, prompt_at=told)["sha256"]
+    assert found["prompt_at"] == [{**told[0], "seed": None}]
+
+
+@pytest.mark.usefixtures("chunked")
+def test_a_shot_is_made_anew_from_another_seed_and_what_came_before_stays(client, tmp_path):
+    later = {"at_s": 2.5, "text": "green"}
+    first = made(client, frames=49, prompt_at=[{"at_s": 25 / 16, "text": "a blue ball"}, later])
+    body = {"from_block": 3, "seconds": 1.5, "prompt_at": [later]}
+    found = extended(client, first, prompt="a blue ball", seed=9, **body)
+    assert [cue["seed"] for cue in found["prompt_at"]] == [9, None]
+    films = []
+    for job in (first, found):
+        path = tmp_path / f"{job['id']}.mp4"
+        path.write_bytes(client.get(f"/v1/videos/{job['id']}/content").content)
+        films.append(read_video(path)[0])
+    assert films[0].shape == films[1].shape
+    assert films[0][:25].equal(films[1][:25])
+    assert not films[0][25:].equal(films[1][25:])
+    # The words stay and the seed alone changes.
+    assert extended(client, first, from_block=3, seed=9, seconds=1.5)["status"] == "completed"
+
+
+@pytest.mark.usefixtures("chunked")
+def test_a_block_that_the_film_does_not_have_is_refused(client):
+    first = made(client, frames=33)
+    for block in (0, 4, 10**9):
+        body = {"video": first["id"], "from_block": block}
+        answer = client.post("/v1/videos/extensions", json=body)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["param"] == "from_block"
+
+
+def test_how_a_film_looks_is_told_while_it_is_made(client, request):
+    job = post(client, frames=33)
+    kind = "border" if "[chunks" in request.node.name else "frames"
+    told = [data for _, name, data in stream(client, job) if name == kind]
+    assert told[-1]["frames_ready"] == 33
+    assert all(0 <= one["look"]["luma"] <= 255 for one in told)
+    assert set(told[0]["look"]) == {"luma", "saturation", "contrast", "sharpness", "motion"}
+
+
+def test_what_a_film_was_asked_for_is_told(client):
+    job = post(client, scene="park", shot=2, seed=5)
+    assert (job["scene"], job["shot"], job["settings"]["seed"]) == ("park", 2, 5)
+    assert (job["prompt_at"], job["begins_with_picture"]) == ([], False)
+    assert client.get("/v1/models").json()["data"][0]["defaults"]["steps"] == 3
+
+
+def test_the_studio_is_a_page_that_loads_nothing_from_elsewhere(client):
+    page = client.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    names = re.findall(r'(?:src|href)="(/studio/[^"]+)"', page.text)
+    assert len(names) >= 2
+    for name in names:
+        again = client.get(name)
+        assert again.status_code == 200, name
+        assert client.get(name, headers={"If-None-Match": again.headers["etag"]}).status_code == 304
+        assert "://" not in again.text.replace("http://www.w3.org/2000/svg", "")
+    refused(client.get("/studio/app.py"), 404, "not_found")
 
 
 def test_what_cannot_be_extended_is_told(client, request):

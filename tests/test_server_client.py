@@ -28,6 +28,7 @@ def test_a_film_is_made_listened_to_and_fetched(server, tmp_path):
         assert film.download(tmp_path / "sheet.png", "contact_sheet").stat().st_size > 100
         more = film.extend(seconds=1)
         assert more.wait()["frames"] == 49
+        assert film.extend(seconds=1, from_block=2, seed=5).wait()["from_block"] == 2
         assert film.id in [one["id"] for one in client.films()]
         film.delete()
         with pytest.raises(ServerRefused, match="no such video"):

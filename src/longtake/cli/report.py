@@ -59,7 +59,7 @@ def report_of(
         warnings: What the user was told.
     """
     settings = manifest.settings
-    said = " ".join([manifest.prompt, *(cue.text for cue in manifest.cues)])
+    said = " ".join([manifest.prompt, *(cue.text for cue in manifest.cues if cue.text)])
     return Report(
         output=str(output.film),
         sheet=str(output.sheet) if output.sheet else None,

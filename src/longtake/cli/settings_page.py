@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from textwrap import dedent
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake import config
@@ -75,6 +76,8 @@ def _type(hint: Any) -> str:  # noqa: ANN401 - whatever a field may have
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
     if get_origin(hint) is tuple:
         return f"list of {get_args(hint)[0].__name__}"
+    if get_origin(hint) is UnionType:
+        return f"{get_args(hint)[0].__name__} or none"
     return hint.__name__
 
 

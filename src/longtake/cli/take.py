@@ -127,7 +127,8 @@ def _finish(recording: Recording, output: Output, *, changed: bool) -> None:
     if output.sheet is not None:
         numbers = spread(manifest.frames, SHEET_FRAMES)
         pictures = pick(output.film, numbers)
-        said = ". ".join([manifest.prompt.rstrip(" ."), *(cue.text for cue in manifest.cues)])
+        told = (cue.text for cue in manifest.cues if cue.text)
+        said = ". ".join([manifest.prompt.rstrip(" ."), *told])
         save_png(output.sheet, contact_sheet(pictures, [n / FPS for n in numbers], said))
     if not manifest.keep:
         recording.folder.remove()

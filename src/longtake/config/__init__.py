@@ -252,6 +252,8 @@ class Cue:
     """What to show from then on; what was said before still holds."""
     over_s: float = 0.0
     """Seconds over which it gains weight, chunk by chunk; 0: it holds at once."""
+    seed: int | None = None
+    """Another seed from then on: the same words, made anew; None: that of the film goes on."""
 
     def __post_init__(self) -> None:
         """Check that there is such a time and something to say."""
@@ -264,7 +266,10 @@ class Cue:
                 "what holds from the start belongs in the prompt itself"
             )
             raise SettingError(msg)
-        if not self.text.strip():
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            msg = f"seed must be 0 to {MAX_SEED}, got {self.seed} at {self.at_s:g} s"
+            raise SettingError(msg)
+        if not self.text.strip() and self.seed is None:
             msg = f"the prompt at {self.at_s:g} s is empty; say what happens then"
             raise SettingError(msg)
 

@@ -126,27 +126,16 @@ def curves(parts: Iterable[UInt8[Tensor, "_ _height _width 3"]], fps: float) -> 
     Raises:
         MediaError: a film too short to have a slope, or too small to have details.
     """
-    rows: list[Float[np.ndarray, "5 _"]] = []
+    rows: list[Float[np.ndarray, "measures _"]] = []
     cells: list[Float32[np.ndarray, "_ cells"]] = []
     last: Tensor | None = None
     for part in parts:
         if min(part.shape[1:3]) < _SMALLEST:
             msg = f"drift needs frames of {_SMALLEST}x{_SMALLEST} or more, got {_size(part)}"
             raise MediaError(msg)
-        small = to_height(part, min(_ROWS, part.shape[1])).float()
-        before = torch.cat([small[:1] if last is None else last, small[:-1]])
-        last = small[-1:]
-        fine = to_height(part, min(_FINE, part.shape[1])).float()
-        grey = luma_of(small)
-        contrast = grey.flatten(1).std(dim=1)
-        measured = (
-            grey.mean(dim=(1, 2)),
-            (small.amax(-1) - small.amin(-1)).mean(dim=(1, 2)),
-            contrast,
-            100 * finest(luma_of(fine)) / contrast.clamp(min=1),
-            (small - before).abs().mean(dim=(1, 2, 3)),
-        )
-        rows.append(torch.stack(measured).double().cpu().numpy())
+        measured, small = measure(part, last)
+        last, grey = small[-1:], luma_of(small)
+        rows.append(measured.double().cpu().numpy())
         planes = torch.nn.functional.adaptive_avg_pool2d(grey[:, None], (_CELLS, 2 * _CELLS))
         cells.append(rearrange(planes, "f 1 h w -> f (h w)").cpu().numpy())
     num = sum(row.shape[1] for row in rows)
@@ -161,6 +150,30 @@ def curves(parts: Iterable[UInt8[Tensor, "_ _height _width 3"]], fps: float) -> 
         fps=fps, luma=luma, saturation=saturation, contrast=contrasts, sharpness=sharpness,
         change=change, cells=np.concatenate(cells),
     )  # fmt: skip
+
+
+def measure(
+    part: UInt8[Tensor, "frames height width 3"], last: Float[Tensor, "1 h w 3"] | None
+) -> tuple[Float[Tensor, "5 frames"], Float[Tensor, "frames h w 3"]]:
+    """Luma, saturation, contrast, sharpness and change of each frame, and the frames made small.
+
+    Args:
+        part: Frames that follow each other.
+        last: The small frame before them; None at the start.
+    """
+    small = to_height(part, min(_ROWS, part.shape[1])).float()
+    before = torch.cat([small[:1] if last is None else last, small[:-1]])
+    fine = to_height(part, min(_FINE, part.shape[1])).float()
+    grey = luma_of(small)
+    contrast = grey.flatten(1).std(dim=1)
+    measured = (
+        grey.mean(dim=(1, 2)),
+        (small.amax(-1) - small.amin(-1)).mean(dim=(1, 2)),
+        contrast,
+        100 * finest(luma_of(fine)) / contrast.clamp(min=1),
+        (small - before).abs().mean(dim=(1, 2, 3)),
+    )
+    return torch.stack(measured), small
 
 
 def _size(part: UInt8[Tensor, "_ height width 3"]) -> str:

@@ -24,7 +24,7 @@ from longtake.model import Transformer
 from longtake.model.embeddings import FEW_ROWS
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
 from longtake.rollout.asked import check_chunks, check_film
-from longtake.rollout.cues import faded, texts, told_before
+from longtake.rollout.cues import faded, later_seeds, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
 from longtake.rollout.numerics import numerics_hash, processor_of
@@ -118,7 +118,8 @@ class Pipeline:
         if self.config.chunk:
             made = partial(told_before, prompt=prompt, cues=cues, settings=settings)
             conditions = faded(conditions, cues, Grid(self.config.chunk))
-            yield from self._roll(made, conditions, settings, picture, start)
+            take = self._take(settings, cues, picture)
+            yield from self._roll(made, take, conditions, settings, picture, start)
             return
         condition = conditions[0][1]
         latents = self._start(settings)
@@ -192,7 +193,7 @@ class Pipeline:
             (_, text), *_ = self._spoken(prompt, ())
             condition = self._encode(self.tokenizer.read(text), settings.negative)
             frames = from_bytes(pixels.to(self.device))
-            take = self._take(settings, None)
+            take = self._take(settings, ())
             chunk, given = take.grid.chunks(len(pixels)), checksum(pixels)
             notes = told_before(chunk, prompt, (), settings, take.grid, given)
             return replay(take, condition, self.autoencoder, frames, notes=notes)
@@ -255,7 +256,9 @@ class Pipeline:
         latent_frames = range(latent_frames_for(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
 
-    def _take(self, settings: SampleConfig, picture: Picture | None) -> Take:
+    def _take(
+        self, settings: SampleConfig, cues: Sequence[Cue], picture: Picture | None = None
+    ) -> Take:
         stride = self.config.autoencoder.spatial_stride
         first = None
         if picture is not None:
@@ -270,18 +273,19 @@ class Pipeline:
             guidance=settings.guidance,
             size=(settings.height // stride, settings.width // stride),
             seed=settings.seed,
+            later_seeds=later_seeds(cues, Grid(self.config.chunk)),
             picture=first,
         )
 
     def _roll(
         self,
         told: Callable[..., Mapping[str, str]],
+        take: Take,
         conditions: Sequence[tuple[int, Condition]],
         settings: SampleConfig,
         picture: Picture | None,
         start: Snapshot | None,
     ) -> Iterator[Event]:
-        take = self._take(settings, picture)
         given = "" if picture is None else checksum(picture)
         if start is not None:
             given = start.notes.get("given", "")

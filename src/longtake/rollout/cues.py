@@ -31,7 +31,9 @@ def texts(
     found = [(0, text)]
     for cue in cues:
         at = max(round(cue.at_s), 1)
-        if timed and at < len(NUMBERS):
+        if not cue.text.strip():
+            pass  # another seed, the same words
+        elif timed and at < len(NUMBERS):
             text = f"{text.rstrip(' .')}. at {seconds(at)} {resolve(cue.text.lower(), at)}"
         else:
             text = f"{text.rstrip(' .')}. {cue.text}"
@@ -57,12 +59,7 @@ def told_before(
         grid: Of the take.
         given: Checksum of the picture or the frames it began with; empty without.
     """
-    early = [
-        # Told only where it is, so that states of older takes still prove themselves.
-        [cue.at_s, cue.text, *([cue.over_s] if cue.over_s else [])]
-        for cue in cues
-        if grid.chunk_at(cue.at_s) < chunk
-    ]
+    early = [_told(cue) for cue in cues if grid.chunk_at(cue.at_s) < chunk]
     counted = {key: value for key, value in to_dict(settings).items() if key != "frames"}
     if not settings.negative:
         del counted["negative"]
@@ -72,6 +69,18 @@ def told_before(
         "settings": json.dumps(counted, sort_keys=True),
         "given": given,
     }
+
+
+def _told(cue: Cue) -> list[float | str]:
+    # Told only where it is, so that states of older takes still prove themselves.
+    if cue.seed is not None:
+        return [cue.at_s, cue.text, cue.over_s, cue.seed]
+    return [cue.at_s, cue.text, *([cue.over_s] if cue.over_s else [])]
+
+
+def later_seeds(cues: Sequence[Cue], grid: Grid) -> tuple[tuple[int, int], ...]:
+    """Seeds that take the place of the film's, each with the chunk from which on it holds."""
+    return tuple((grid.chunk_at(cue.at_s), cue.seed) for cue in cues if cue.seed is not None)
 
 
 def faded(

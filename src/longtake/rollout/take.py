@@ -53,6 +53,8 @@ class Take:
     """Height and width of a latent frame."""
     seed: int
     """0 to 2^64 - 1."""
+    later_seeds: tuple[tuple[int, int], ...] = ()
+    """Other seeds, each with the chunk from which on it holds, in order."""
     shot: int = 0
     """Number of the shot."""
     picture: Float[Tensor, "1 c 1 h w"] | None = None
@@ -75,7 +77,8 @@ class Take:
         device = self.transformer.head_table.device
         for chunk in chunks:
             frames = self.grid.latent_frames(chunk)
-            latents = flow.frame_noise(self.seed, frames, shape, shot=self.shot)[None].to(device)
+            seed = [self.seed, *(seed for first, seed in self.later_seeds if first <= chunk)][-1]
+            latents = flow.frame_noise(seed, frames, shape, shot=self.shot)[None].to(device)
             here = condition(chunk)
             kept = self.picture if chunk == 0 else None
             for step, x in enumerate(self.denoise(latents, here, state, kept), start=1):

@@ -1,10 +1,18 @@
 """What clients get: the bodies of answers."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from longtake.config import FPS
+
+
+class Told(BaseModel):
+    """What is said at a time of a film."""
+
+    at_s: float
+    text: str
+    seed: int | None = None
 
 
 class Video(BaseModel):
@@ -23,6 +31,12 @@ class Video(BaseModel):
     prompt: str
     remixed_from_video_id: None = None
     parent_id: str | None
+    from_block: int | None
+    scene: str | None
+    shot: int | None
+    prompt_at: list[Told]
+    begins_with_picture: bool
+    settings: dict[str, Any]
     seconds: str
     size: str
     frames: int
@@ -87,6 +101,9 @@ class Model(BaseModel):
     summary: str
     max_frames: int
     chunk: int
+    most_frames: int
+    most_pixels: int
+    defaults: dict[str, Any]
     resumable: bool
 
 

@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from longtake import __version__
+from longtake.config import to_dict
 from longtake.errors import LongtakeError
-from longtake.server import bodies, videos
+from longtake.server import bodies, pages, timeline, videos
 from longtake.server.answers import (
     Health,
     Model,
@@ -63,6 +64,7 @@ def create_app(house: House) -> App:
     _add_making(app, house)
     _add_watching(app, house)
     _add_house(app, house)
+    _add_studio(app)
     return Guard(app, house.config, house.metrics)
 
 
@@ -139,6 +141,19 @@ def _add_watching(app: FastAPI, house: House) -> None:
         return videos.content(house, request, video_id, variant)
 
     @app.get(
+        "/v1/timeline",
+        response_class=Response,
+        responses={200: {"content": {"application/json": {}, "text/plain": {}}}},
+    )
+    async def get_timeline(
+        request: Request,
+        video: Annotated[list[str], Query(min_length=1, max_length=1000)],
+        kind: Annotated[timeline.Format, Query(alias="format")] = "otio",
+    ) -> Response:
+        """Finished films one after the other, as a timeline for an editor."""
+        return videos.cut(house, request, video, kind)
+
+    @app.get(
         "/v1/videos/{video_id}/live",
         response_class=Response,
         responses={200: {"content": {"video/mp4": {}}}},
@@ -172,6 +187,9 @@ def _add_house(app: FastAPI, house: House) -> None:
             summary=preset.summary,
             max_frames=config.max_frames,
             chunk=config.chunk,
+            most_frames=house.studio.most_frames,
+            most_pixels=house.studio.limits.pixels,
+            defaults=to_dict(house.studio.defaults),
             resumable=bool(config.chunk),
         )
         return ModelPage(data=[model])
@@ -193,6 +211,20 @@ def _add_house(app: FastAPI, house: House) -> None:
         crew = house.crew
         text = house.metrics.page(house.store.counts, len(crew.ready), crew.restarts)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_studio(app: FastAPI) -> None:
+    files = pages.read_pages()
+
+    @app.get("/", include_in_schema=False)
+    async def studio(request: Request) -> Response:
+        """The Studio, a page for people."""
+        return pages.send(files, "", request)
+
+    @app.get(f"{pages.PLACE}{{name}}", include_in_schema=False)
+    async def studio_file(request: Request, name: str) -> Response:
+        """What the page is made of."""
+        return pages.send(files, name, request)
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -44,6 +44,12 @@ class CueBody(BaseModel):
     text: str = Field(max_length=_MOST_TEXT, description="What to show from then on.")
 
 
+class TurnBody(CueBody):
+    """What happens from a time on, and from which seed."""
+
+    seed: int | None = Field(None, description="Another seed from then on.")
+
+
 class PictureUrl(BaseModel):
     """A picture inside a data: URL; no other URL is ever opened."""
 
@@ -82,6 +88,14 @@ CreateVideo = create_model(
         Annotated[list[CueBody], Field(max_length=1000)] | None,
         Field(None, description="How the prompt goes on, in the order of time."),
     ),
+    scene=(
+        str | None,
+        Field(None, max_length=100, description="A name that the films of one scene share."),
+    ),
+    shot=(
+        int | None,
+        Field(None, ge=1, le=100_000, description="Which shot of the scene it is."),
+    ),
     input_reference=(
         str | PictureUrl | None,
         Field(None, description="A picture to begin with, in base64 or as a data: URL."),
@@ -107,7 +121,16 @@ class ExtendVideo(BaseModel):
     model_config = _STRICT
     video: str | VideoId = Field(description="Which video goes on.")
     prompt: str | None = Field(None, max_length=_MOST_TEXT, description="What happens next.")
-    seconds: float | str = Field(5.0, description="How much longer it becomes.")
+    seconds: float | str = Field(
+        5.0, description="How long it goes on, from its end or from the block it turns off at."
+    )
+    from_block: int | None = Field(
+        None, ge=1, le=10**6, description="Turn off before this block instead of at the end."
+    )
+    seed: int | None = Field(None, description="Another seed from there on.")
+    prompt_at: Annotated[list[TurnBody], Field(max_length=1000)] | None = Field(
+        None, description="What happens later; seconds count from the film's start."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +143,21 @@ class Wanted:
     cues: tuple[Cue, ...]
     picture: str | None
     """In base64."""
+    scene: str
+    shot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """A request to go on with a film, read and checked as far as neither is needed."""
+
+    video: str
+    prompt: str | None
+    added: int
+    """Frames after the point from which it goes on."""
+    from_block: int | None
+    seed: int | None
+    cues: tuple[Cue, ...]
 
 
 def read_json(raw: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -196,11 +234,13 @@ def read_wanted(data: Any, defaults: SampleConfig) -> Wanted:  # noqa: ANN401 - 
         settings=settings,
         cues=tuple(_cue(cue, f"prompt_at.{n}") for n, cue in enumerate(cues)),
         picture=_picture(body),
+        scene=_printable(body.get("scene", "")),
+        shot=body.get("shot", 0),
     )
 
 
-def read_extension(data: Any) -> tuple[str, str | None, int]:  # noqa: ANN401
-    """Which video goes on, with which words, by how many frames.
+def read_extension(data: Any) -> Going:  # noqa: ANN401
+    """Which video goes on, from where, with which words, by how many frames.
 
     Raises:
         Refused: a field that is unknown, of the wrong type or out of range.
@@ -208,7 +248,15 @@ def read_extension(data: Any) -> tuple[str, str | None, int]:  # noqa: ANN401
     body = validated(ExtendVideo, data)
     video = body.video if isinstance(body.video, str) else body.video.id
     prompt = None if body.prompt is None else _cleaned(body.prompt, "prompt")
-    return video, prompt, _frames(body.seconds) - 1
+    cues = [cue.model_dump() for cue in body.prompt_at or ()]
+    return Going(
+        video=video,
+        prompt=prompt,
+        added=_frames(body.seconds) - 1,
+        from_block=body.from_block,
+        seed=body.seed,
+        cues=tuple(_cue(cue, f"prompt_at.{n}") for n, cue in enumerate(cues)),
+    )
 
 
 def validated(model: type[BaseModel], data: Any) -> Any:  # noqa: ANN401 - one of the models above
@@ -281,7 +329,9 @@ def _cleaned(text: str, param: str) -> str:
 
 def _cue(cue: Mapping[str, Any], param: str) -> Cue:
     try:
-        return Cue(at_s=cue["at_s"], text=clean_prompt(cue["text"]))
+        seed = cue.get("seed")
+        text = "" if seed is not None and not cue["text"] else clean_prompt(cue["text"])
+        return Cue(at_s=cue["at_s"], text=text, seed=seed)
     except LongtakeError as error:
         raise refusal_of(error, param) from None
 

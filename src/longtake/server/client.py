@@ -223,9 +223,17 @@ class RemoteFilm:
         """Stop it if it is being made, and delete it."""
         self._client._json("DELETE", self._path)
 
-    def extend(self, prompt: str | None = None, *, seconds: float = 5.0) -> "RemoteFilm":
-        """Ask for a film that goes on with this one."""
-        body: dict[str, object] = {"video": self.id, "seconds": seconds}
+    def extend(
+        self, prompt: str | None = None, *, seconds: float = 5.0, **more: object
+    ) -> "RemoteFilm":
+        """Ask for a film that goes on with this one.
+
+        Args:
+            prompt: What happens then; None: the same words go on.
+            seconds: How long it goes on.
+            more: Other fields of the API: `from_block`, `seed`, `prompt_at`.
+        """
+        body: dict[str, object] = {"video": self.id, "seconds": seconds, **more}
         if prompt is not None:
             body["prompt"] = prompt
         video = self._client._json("POST", "/v1/videos/extensions", body)

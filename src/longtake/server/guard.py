@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from longtake.errors import LongtakeError
 from longtake.server.log import log
 from longtake.server.metrics import Metrics
+from longtake.server.pages import PLACE
 from longtake.server.refusals import Refused, refusal_of, storage_full
 from longtake.server.schema import StoreError
 from longtake.server.settings import Doorkeeper, ServeConfig
@@ -22,8 +23,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = frozenset({"/health"})
-"""Paths that need no token."""
+OPEN = frozenset({"/", "/health"})
+"""Paths that need no token, beside the Studio's files."""
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:@/\s]+)(?::\d{1,5})?")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -84,7 +85,7 @@ class Guard:
             text = "pages of that origin may not use this server; --allow-origin adds one"
             raise Refused(403, "origin_not_allowed", text)
         owner = self._door.owner(_one(scope, b"authorization"))
-        if owner is None and scope["path"] not in OPEN:
+        if owner is None and scope["path"] not in OPEN and not scope["path"].startswith(PLACE):
             text = "a token is needed: Authorization: Bearer TOKEN"
             raise Refused(401, "unauthorized", text, headers={"WWW-Authenticate": "Bearer"})
         scope["owner"] = owner

@@ -13,6 +13,8 @@ LIVE = ("queued", "in_progress", "paused")
 """States from which a job still goes on."""
 ENDED = ("completed", "failed", "cancelled")
 """States that stay."""
+KEEP_EVERY_S = 5.0
+"""Seconds between states that stay, so that a branch makes no more than these again."""
 Json = Mapping[str, Any]
 
 
@@ -32,6 +34,12 @@ class FilmRequest:
     """Whether a picture that it begins with lies in the job's folder."""
     parent: str = ""
     """The job whose take it goes on from; empty for a new film."""
+    turn: int = 0
+    """Block before which it turns off from that take; 0: at its end."""
+    scene: str = ""
+    """Name that the films of one scene share; empty for a film by itself."""
+    shot: int = 0
+    """Which shot of the scene it is, from 1; 0 without a scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

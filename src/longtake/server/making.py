@@ -34,7 +34,7 @@ from longtake.rollout.numerics import fix_threads
 from longtake.rollout.pixels import checksum
 from longtake.rollout.recording import Recording
 from longtake.server.files import JobFiles
-from longtake.server.jobs import FilmRequest
+from longtake.server.jobs import KEEP_EVERY_S, FilmRequest
 
 SHEET_FRAMES, SPRITES, SPRITE_WIDTH = 12, 60, 160
 _SPRITE_COLUMNS = 10
@@ -139,7 +139,8 @@ def _by_chunks(
     manifest = _take_manifest(pipe, request, files)
     fix_threads(manifest.threads)
     width = 2 if pipe.precision == "bf16" else 4
-    disk = disk_of(pipe.config, manifest.settings, bytes_per_value=width, kept_states=0)
+    kept = len(manifest.kept)
+    disk = disk_of(pipe.config, manifest.settings, bytes_per_value=width, kept_states=kept)
     check_disk(disk, files.folder)
     with Recording(take, film, manifest, pipe.identity) as recording:
         for note in recording.notes:
@@ -192,6 +193,7 @@ def _take_manifest(pipe: Pipeline, request: FilmRequest, files: JobFiles) -> Tak
         cues=request.cues,
         settings=request.settings,
         keep=True,
+        keep_every_s=KEEP_EVERY_S,
     )
     take = TakeFolder(files.take)
     take.remove()  # an attempt that did not come as far as its manifest
@@ -222,7 +224,7 @@ def _forked(
         raise StateError(msg)
     was = read_manifest(parent.take)
     was.check_identity(pipe.identity, parent.take, allow_different=False)
-    turn = min(was.grid.chunk_at(was.settings.frames / FPS), was.chunks)
+    turn = request.turn or min(was.grid.chunk_at(was.settings.frames / FPS), was.chunks)
     fork(TakeFolder(parent.take), TakeFolder(files.take), was, turn, pipe.identity)
     return replace(manifest, threads=was.threads, picture=was.picture, turn=turn)
 
@@ -243,7 +245,8 @@ def _pictures(film: Path, manifest: Manifest, files: JobFiles, attempt: int) -> 
     shown, small = spread(frames, SHEET_FRAMES), spread(frames, SPRITES)
     numbers = sorted({*shown, *small})
     found = dict(zip(numbers, pick(film, numbers), strict=True))
-    said = ". ".join([manifest.prompt.rstrip(" ."), *(cue.text for cue in manifest.cues)])
+    told = (cue.text for cue in manifest.cues if cue.text)
+    said = ". ".join([manifest.prompt.rstrip(" ."), *told])
     sheet = contact_sheet([found[n] for n in shown], [n / FPS for n in shown], said)
     made = {
         "thumbnail": Image.fromarray(found[0].numpy()),

@@ -260,7 +260,9 @@ class Store:
             LeaseLost: it is no longer this worker's.
         """
         with self.writing():
-            self._hold(lease, "until = ?, progress = ?", self._until(), _text(event))
+            # What this event does not tell stays as it was told before.
+            change = "until = ?, progress = json_patch(progress, ?)"
+            self._hold(lease, change, self._until(), _text(event))
             if better:
                 self._hold(lease, "strikes = 0")
             self._tell(lease.job.id, {**event, "attempt": lease.attempt})

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longtake.config import FPS, Cue, ModelConfig, SampleConfig, from_dict
 from longtake.errors import ModelError, SettingError
@@ -10,8 +10,8 @@ from longtake.presets import MODEL_FILE, Preset, find
 from longtake.rollout.asked import check_film
 from longtake.rollout.disk import disk_of, state_bytes
 from longtake.rollout.grid import Grid
-from longtake.server.bodies import Wanted
-from longtake.server.jobs import FilmRequest, Job
+from longtake.server.bodies import Going, Wanted
+from longtake.server.jobs import KEEP_EVERY_S, FilmRequest, Job
 from longtake.server.refusals import Refused
 from longtake.server.settings import Limits
 from longtake.text import Tokenizer
@@ -52,7 +52,15 @@ class Studio:
             prompt=wanted.prompt,
             settings=wanted.settings,
             cues=wanted.cues,
+            scene=wanted.scene,
+            shot=wanted.shot,
         )
+
+    @property
+    def most_frames(self) -> int:
+        """Longest film that can be made here."""
+        own = self.limits.frames if self.config.chunk else self.config.max_frames
+        return min(own, self.limits.frames)
 
     def check_picture(self) -> None:
         """Refuse a picture where the model cannot begin with one, before it is decoded."""
@@ -60,8 +68,8 @@ class Studio:
             msg = f"{self.preset.name} was not trained to begin with a picture"
             raise Refused(422, "invalid_setting", msg, param="input_reference")
 
-    def extension(self, parent: Job, more: FilmRequest) -> FilmRequest:
-        """A film that goes on with a finished one.
+    def extension(self, parent: Job, going: Going) -> FilmRequest:
+        """A film that goes on with a finished one, from its end or from a block of it.
 
         Raises:
             Refused: it cannot be gone on with.
@@ -73,6 +81,22 @@ class Studio:
         if parent.status != "completed":
             text = f"the video is {parent.status}; only completed ones are extended"
             raise Refused(409, "not_completed", text, param="video")
+        was, grid = from_dict(FilmRequest, parent.request), Grid(self.config.chunk)
+        start, at_s, before = was.settings.frames, was.settings.frames / FPS, was.cues
+        if going.from_block is not None:
+            _check_block(going.from_block, grid.chunks(start))
+            start, at_s = grid.frames(going.from_block).start, grid.begins_s(going.from_block)
+            before = tuple(cue for cue in before if grid.chunk_at(cue.at_s) < going.from_block)
+        here = going.prompt is not None or going.seed is not None
+        turn = (Cue(at_s=at_s, text=going.prompt or "", seed=going.seed),) if here else ()
+        more = replace(
+            was,
+            settings=replace(was.settings, frames=start + going.added),
+            cues=(*before, *turn, *going.cues),
+            parent=parent.id,
+            turn=going.from_block or 0,
+            picture=False,
+        )
         self._check(more.prompt, more.settings, more.cues)
         return more
 
@@ -89,7 +113,8 @@ class Studio:
 
     def disk(self, settings: SampleConfig) -> tuple[int, int | None]:
         """Bytes of disk while it is made, and of a state."""
-        found = disk_of(self.config, settings, bytes_per_value=_BYTES, kept_states=0)
+        kept = int(settings.frames / FPS / KEEP_EVERY_S)
+        found = disk_of(self.config, settings, bytes_per_value=_BYTES, kept_states=kept)
         if not self.config.chunk:
             return found.film, None
         return found.making, state_bytes(self.config, settings, _BYTES)
@@ -113,6 +138,13 @@ class Studio:
                 f"got {settings.width}x{settings.height}"
             )
             raise Refused(422, "invalid_setting", msg, param="size")
+
+
+def _check_block(block: int, blocks: int) -> None:
+    if block >= blocks:
+        last = f"1 to {blocks - 1}" if blocks > 1 else "none, for it has only one"
+        text = f"from_block {block} is no later block of the video; those are {last}"
+        raise Refused(422, "invalid_setting", text, param="from_block")
 
 
 def open_studio(name: str, limits: Limits) -> Studio:

@@ -11,9 +11,8 @@ from typing import Any, BinaryIO, Literal
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from longtake.config import FPS, Cue, from_dict, to_dict
+from longtake.config import FPS, to_dict
 from longtake.errors import OutputError
-from longtake.media.manifest import Manifest
 from longtake.server.answers import Plan, Video, VideoDeleted, VideoPage
 from longtake.server.bodies import (
     PICTURES,
@@ -40,9 +39,9 @@ from longtake.server.sending import OwnFile, growing, open_own
 from longtake.server.store import Store
 from longtake.server.streams import EventStream
 from longtake.server.studio import speed
+from longtake.server.timeline import Format, timeline
 from longtake.server.uploads import check_picture, from_base64, store_picture
 from longtake.server.views import video
-from longtake.shots.one_clip import film_edl, film_otio
 
 Variant = Literal[
     "video", "thumbnail", "spritesheet", "contact_sheet", "manifest", "otio", "edl", "state"
@@ -85,14 +84,9 @@ async def _add_with(
 
 async def extend(house: House, request: Request, key: str | None) -> Video:
     """Queue a film that goes on with a finished one."""
-    parent_id, prompt, added = read_extension(await _read_json(request))
-    parent = _find(house, request, parent_id, param="video")
-    was = from_dict(FilmRequest, parent.request)
-    frames = was.settings.frames
-    cues = was.cues if prompt is None else (*was.cues, Cue(at_s=frames / FPS, text=prompt))
-    settings = replace(was.settings, frames=frames + added)
-    more = replace(was, settings=settings, cues=cues, parent=parent.id, picture=False)
-    return await _add(house, request, house.studio.extension(parent, more), key, "")
+    going = read_extension(await _read_json(request))
+    parent = _find(house, request, going.video, param="video")
+    return await _add(house, request, house.studio.extension(parent, going), key, "")
 
 
 async def plan(house: House, request: Request) -> Plan:
@@ -167,7 +161,7 @@ def content(house: House, request: Request, video_id: str, variant: Variant) -> 
     if variant == "manifest":
         return JSONResponse(dict(job.result["manifest"]))
     if variant in ("otio", "edl"):
-        return _cut(job, variant)
+        return _timeline([job], house, variant)
     files, sha256 = house.files(job.id), job.result["sha256"]
     etag = sha256 if variant == "video" else f"{sha256}-{variant}"
     if variant == "video":
@@ -181,14 +175,20 @@ def content(house: House, request: Request, video_id: str, variant: Variant) -> 
     return OwnFile(open_own(files, path), kind, name, etag)
 
 
-def _cut(job: Job, variant: Literal["otio", "edl"]) -> Response:
-    """The film as editors read it; it names the file as a browser saves it."""
-    assert job.result is not None
-    manifest, file = from_dict(Manifest, job.result["manifest"]), f"{job.id}.mp4"
-    text = film_otio(manifest, file) if variant == "otio" else film_edl(manifest, file)
-    kind = "application/json" if variant == "otio" else "text/plain"
-    head = {"Content-Disposition": f'attachment; filename="{job.id}.{variant}"'}
-    return Response(text, media_type=kind, headers=head)
+def cut(house: House, request: Request, ids: list[str], kind: Format) -> Response:
+    """Finished films as a timeline."""
+    jobs = [_find(house, request, video_id, param="video") for video_id in ids]
+    if unfinished := [job for job in jobs if job.result is None]:
+        text = f"{unfinished[0].id} is {unfinished[0].status}; a timeline is of completed videos"
+        raise Refused(409, "not_completed", text, param="video")
+    return _timeline(jobs, house, kind)
+
+
+def _timeline(jobs: list[Job], house: House, kind: Format) -> Response:
+    media = "application/json" if kind == "otio" else "text/plain"
+    text = timeline(jobs, house.studio.config.chunk, kind)
+    saved = {"content-disposition": f'attachment; filename="{jobs[0].id}.{kind}"'}
+    return Response(text, media_type=media, headers=saved)
 
 
 def live(house: House, request: Request, video_id: str) -> Response:

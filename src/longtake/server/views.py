@@ -1,7 +1,7 @@
 """Jobs as clients see them."""
 
 from longtake.config import FPS
-from longtake.server.answers import Video
+from longtake.server.answers import Told, Video
 from longtake.server.jobs import Job
 
 
@@ -22,6 +22,15 @@ def video(job: Job) -> Video:
         model=job.request["model"],
         prompt=job.request["prompt"],
         parent_id=job.request.get("parent") or None,
+        from_block=job.request.get("turn") or None,
+        scene=job.request.get("scene") or None,
+        shot=job.request.get("shot") or None,
+        prompt_at=[
+            Told(at_s=cue["at_s"], text=cue["text"], seed=cue.get("seed"))
+            for cue in job.request["cues"]
+        ],
+        begins_with_picture=job.request["picture"],
+        settings=dict(settings),
         seconds=f"{(settings['frames'] - 1) / FPS:g}",
         size=f"{settings['width']}x{settings['height']}",
         frames=settings["frames"],

@@ -29,11 +29,12 @@ from longtake.errors import (
     SettingError,
     StateError,
 )
-from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
+from longtake.pipeline import Border, Event, Frames, Notice, Pipeline, Progress, load
 from longtake.server import reserve
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
 from longtake.server.log import log
+from longtake.server.look import look
 from longtake.server.making import make
 from longtake.server.presence import appear
 from longtake.server.schema import StoreError
@@ -42,6 +43,8 @@ from longtake.server.store import Store
 
 TELL_EVERY_S = 0.1
 """Shortest time between two events of one stage; borders are always told."""
+LOOK_FRAMES = 8
+"""Frames of a film in one pass of which is told together how they look."""
 PAUSE_S = 5.0
 """A job that found the disk full is tried again after this time."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -89,7 +92,9 @@ class Worker:
         try:
             with _beating(self.data / STORE, self.config, lease):
                 request = from_dict(FilmRequest, lease.job.request)
-                telling = _Telling(self.store, lease, request, self.stop)
+                telling = _Telling(
+                    self.store, lease, request, self.stop, bool(self.pipe.config.chunk)
+                )
                 files = JobFiles(self.data, lease.job.id)
                 made = make(self.pipe, request, files, lease.attempt, telling.hear)
             self._insist(
@@ -150,6 +155,8 @@ class _Telling:
     lease: Lease
     request: FilmRequest
     stop: threading.Event
+    chunked: bool
+    """Whether the film comes in chunks, each of which ends with a border."""
     _stage: str = ""
     _told: float = 0.0
     _began: tuple[float, int] = (0.0, 0)
@@ -171,7 +178,13 @@ class _Telling:
                 self._tell({"type": "notice", "text": event.text})
             case Border():
                 frames = {"frames_ready": ready, "block": event.snapshot.chunk}
-                self._tell({"type": "border", **frames}, better=True)
+                seen = {"look": look(event.pixels)}
+                self._tell({"type": "border", **frames, **seen}, better=True)
+            case Frames() if not self.chunked:
+                ready -= len(event.pixels)
+                for piece in event.pixels.split(LOOK_FRAMES):
+                    ready += len(piece)
+                    self._tell({"type": "frames", "frames_ready": ready, "look": look(piece)})
             case Progress():
                 self._progress(event, ready)
 
