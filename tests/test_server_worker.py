@@ -15,7 +15,7 @@ from longtake.media.video import read_metadata, read_video
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest
 from longtake.server.store import Store
-from longtake.server.worker import STORE
+from longtake.server.settings import STORE
 
 pytestmark = pytest.mark.faults
 
