@@ -39,6 +39,8 @@ class Crew:
         """Why the newest that did not get ready ended."""
         self.restarts = 0
         """Workers that were started after one had died."""
+        self.failures = 0
+        """Workers that ended since one got ready."""
         self._hands: dict[str, Hand] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -71,6 +73,7 @@ class Crew:
             if self._stopping:
                 return
             self.restarts += 1
+            self.failures += not got_ready
             failures = 0 if got_ready else failures + 1
             await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
 
@@ -107,4 +110,4 @@ class Crew:
                     log(self.problem)
                     self._hands[name].kill()
                     return
-        self.ready[name], self.problem = said, ""
+        self.ready[name], self.problem, self.failures = said, "", 0

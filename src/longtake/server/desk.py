@@ -40,9 +40,7 @@ class Jobs(Protocol):
         """End a job that no further attempt would mend."""
         ...
 
-    def strike(
-        self, lease: Lease, code: str, message: str, most: int = MOST_STRIKES
-    ) -> None:
+    def strike(self, lease: Lease, code: str, message: str, most: int = MOST_STRIKES) -> None:
         """Count a failed attempt."""
         ...
 

@@ -75,9 +75,7 @@ class FarJobs:
         """End a job that no further attempt would mend."""
         self._line.ask("fail", lease=_told(lease), code=code, message=message)
 
-    def strike(
-        self, lease: Lease, code: str, message: str, most: int = MOST_STRIKES
-    ) -> None:
+    def strike(self, lease: Lease, code: str, message: str, most: int = MOST_STRIKES) -> None:
         """Count a failed attempt."""
         self._line.ask("strike", lease=_told(lease), code=code, message=message, most=most)
 
