@@ -199,6 +199,8 @@ class _Batch:
                     for event in self.store.events(seen):
                         seen = event.seq
                         self._hear(event.job, json.loads(event.data))
+                    if not (crew.ready or self.tally.made):
+                        self.tally.begun = time.monotonic()
                     if time.monotonic() - told > _TELL_EVERY_S:
                         told = time.monotonic()
                         self.tell(self.tally, None, None)

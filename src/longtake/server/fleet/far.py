@@ -197,6 +197,11 @@ def far_desk(wire: Wire, worker: str) -> Desk:
     return Desk(lambda: FarJobs(line), FarPlace(line, scratch))
 
 
+def remove_scratch(worker: str) -> None:
+    """Remove a worker's folder; one that is killed leaves it to the next on its machine."""
+    shutil.rmtree(_root() / worker, ignore_errors=True)
+
+
 def _root() -> Path:
     """A folder of this user alone, below the machine's folder for such things."""
     root = Path(tempfile.gettempdir()) / f"longtake-{os.getuid()}"

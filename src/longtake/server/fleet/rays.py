@@ -26,10 +26,10 @@ from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.config import from_dict
-from longtake.errors import CannotHere, SettingError
+from longtake.errors import CannotHere, LongtakeError, SettingError
 from longtake.server.engines import Hand
 from longtake.server.fleet.clerk import Clerk
-from longtake.server.fleet.far import far_desk
+from longtake.server.fleet.far import far_desk, remove_scratch
 from longtake.server.jobs import Json
 from longtake.server.log import log
 from longtake.server.schema import StoreError
@@ -37,8 +37,15 @@ from longtake.server.settings import EngineConfig, WorkerConfig
 
 REACH_S = 5.0
 """Longest wait for a cluster's port to answer."""
+_TRIES = 3
+"""Starts of a Ray of our own; on a busy machine its processes miss deadlines that are fixed."""
 STORE_BYTES = 100 * 2**20
 """Ray's memory for objects on this machine; we send parts of a few MB."""
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How HTTP/2 begins, and with it gRPC: the other side sends its settings, or a TLS alert.
+
+Source: RFC 9113, 3.4 and 6.5.
+"""
 _QUIET = {"log_to_driver": False, "configure_logging": False}
 
 
@@ -85,6 +92,7 @@ class RayWorker:
                         config, lambda: far_desk(RayWire(clerk), config.name), self._stop, lines.put
                     )
             finally:
+                remove_scratch(config.name)
                 lines.put(None)
 
         threading.Thread(target=run, daemon=True).start()
@@ -200,16 +208,23 @@ def connected(config: EngineConfig, data: Path, lease_s: float) -> Iterator[RayE
 
 def _connect(config: EngineConfig, folder: Path) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        if config.ray_address:
-            _reach(config.ray_address)
-            ray.init(address=config.ray_address, **_QUIET)
-        else:
-            _start_local(config, folder)
-    except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
-        where = f"at {config.ray_address}" if config.ray_address else "on this machine"
-        msg = f"Ray does not run {where}: {_last(error)}; docs/guides/fleet.md tells how"
-        raise CannotHere(msg) from error
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            if config.ray_address:
+                _reach(config.ray_address)
+                ray.init(address=config.ray_address, **_QUIET)
+            else:
+                _start_local(config, folder)
+        except LongtakeError:
+            raise
+        except Exception as error:  # Ray raises that very class where a process of its is late
+            ray.shutdown()
+            if tries_left and not config.ray_address:
+                continue
+            where = f"at {config.ray_address}" if config.ray_address else "on this machine"
+            msg = f"Ray does not run {where}: {_last(error)}; docs/guides/fleet.md tells how"
+            raise CannotHere(msg) from error
+        return
 
 
 def _start_local(config: EngineConfig, folder: Path) -> None:
@@ -230,7 +245,7 @@ def _reach(address: str) -> None:
 
     Raises:
         SettingError: an address that is none.
-        OSError: nobody listens there.
+        OSError: nobody listens there, or something else.
     """
     if address == "auto":
         return
@@ -238,8 +253,13 @@ def _reach(address: str) -> None:
     if not colon or not host or "/" in address or not port.isdecimal():
         msg = f"--ray-address wants HOST:PORT or auto, got {address!r}; try 127.0.0.1:6379"
         raise SettingError(msg)
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S):
-        pass
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S) as line:
+        line.sendall(_HTTP2)
+        answer = line.recv(9)
+    is_settings, is_alert = answer[3:4] == b"\x04", answer[:1] == b"\x15"
+    if not (is_settings or is_alert):
+        msg = "something else than Ray listens there"
+        raise OSError(msg)
 
 
 @contextmanager
