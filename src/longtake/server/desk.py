@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from longtake.server import reserve
 from longtake.server.files import JobFiles
@@ -13,6 +13,7 @@ from longtake.server.settings import STORE
 from longtake.server.store import MOST_STRIKES, Store
 
 
+@runtime_checkable
 class Jobs(Protocol):
     """What a worker asks of a store; `Store` says more on each."""
 
@@ -61,6 +62,7 @@ class Jobs(Protocol):
         ...
 
 
+@runtime_checkable
 class Place(Protocol):
     """Where a worker keeps the files of its job, and where they have to be in the end."""
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from longtake.errors import CannotHere
 from longtake.server.settings import EngineConfig, WorkerConfig
@@ -25,6 +25,7 @@ _OWN_RAY = {
 """Environment of a Ray of our own."""
 
 
+@runtime_checkable
 class Hand(Protocol):
     """A worker that runs somewhere."""
 
@@ -41,6 +42,7 @@ class Hand(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Starts workers."""
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from longtake.server import reserve
 from longtake.server.desk import Here
@@ -41,6 +41,7 @@ _HELD: Mapping[str, Callable[..., Any]] = {
 }
 
 
+@runtime_checkable
 class Wire(Protocol):
     """Carries questions to the clerk and answers back."""
 
