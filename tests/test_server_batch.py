@@ -88,7 +88,7 @@ def engine(monkeypatch):
 
 
 @pytest.fixture
-def make(tmp_path, tiny, engine):
+def make(tmp_path, tiny, engine):  # noqa: ARG001 - stands in for the one of the batch
     model = tmp_path / "tiny"
     model.mkdir()
     (model / "model.json").write_text(json.dumps(to_dict(tiny)))

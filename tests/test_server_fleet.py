@@ -1,4 +1,4 @@
-"""Workers far away: the clerk is a store by JSON, files travel, and late attempts change nothing."""
+"""Workers far away: the clerk is a store by JSON, files travel, late attempts change nothing."""
 
 import json
 import tempfile
@@ -151,8 +151,10 @@ def test_a_worker_that_slept_through_its_lease_can_no_longer_change_a_file(store
     assert (JobFiles(data, job.id).folder / "state").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "take.longtake/../../x", "a/b", "", ".x", "a\n"])
-def test_a_name_that_leads_elsewhere_is_refused(store, data, line, name):
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/x", "take.longtake/../../x", "a/b", "", ".x", "a\n"]
+)
+def test_a_name_that_leads_elsewhere_is_refused(store, line, name):
     job, _ = store.add("ann", request())
     _, _, lease, _ = claimed(line)
     told = {"lease": [job.id, lease.attempt, "worker-1"], "name": name, "offset": 0, "grows": True}
@@ -189,9 +191,9 @@ def test_a_cancelled_job_leaves_nothing_at_the_clerk(store, data, line):
     assert not JobFiles(data, job.id).folder.exists()
 
 
-def test_folders_of_the_dead_are_removed_and_of_the_living_are_not(data, line):
+def test_folders_of_the_dead_are_removed_and_of_the_living_are_not(line):
     far_desk(line, "worker-lives")
-    root = Path(tempfile.gettempdir()) / next(Path(tempfile.gettempdir()).iterdir()).name
+    (root,) = Path(tempfile.gettempdir()).iterdir()
     (root / "worker-dead").mkdir()
     far_desk(line, "worker-new")
     assert {path.name for path in root.glob("worker-*")} == {"worker-lives", "worker-new"}

@@ -14,8 +14,8 @@ from longtake.media.manifest import from_tags
 from longtake.media.video import read_metadata, read_video
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest
-from longtake.server.store import Store
 from longtake.server.settings import STORE
+from longtake.server.store import Store
 
 pytestmark = pytest.mark.faults
 

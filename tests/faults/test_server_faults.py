@@ -28,8 +28,8 @@ import pytest
 from server_help import Server, end, request, start_worker, wait, write_model
 
 from longtake.config import AutoencoderConfig, ModelConfig, TextConfig, TransformerConfig
-from longtake.server.store import Store
 from longtake.server.settings import STORE
+from longtake.server.store import Store
 
 pytestmark = pytest.mark.faults
 SOURCE = Path(__file__).parents[2] / "src" / "longtake"
