@@ -120,7 +120,7 @@ def test_ray_that_is_not_installed_is_said_with_the_command(monkeypatch, address
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "longtake.server.fleet.rays", raising=False)
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE",
-                 "RAY_AUTH_TOKEN", "OMP_WAIT_POLICY"):  # fmt: skip
+                 "RAY_AUTH_TOKEN", "OMP_WAIT_POLICY", "RAY_worker_niceness"):  # fmt: skip
         monkeypatch.setenv(name, "")
     config = EngineConfig(engine="ray", ray_address=address)
     with (

@@ -21,6 +21,8 @@ _OWN_RAY = {
     "RAY_AUTH_MODE": "token",
     # Handed to all its workers, which Ray starts and not we.
     "OMP_WAIT_POLICY": "passive",
+    # Workers are what the machine is for; Ray would let everything else go first.
+    "RAY_worker_niceness": "0",
 }
 """Environment of a Ray of our own."""
 
