@@ -93,14 +93,14 @@ def test_a_batch_over_ray_loses_no_film_and_no_byte_with_a_killed_worker(tmp_pat
         for n in range(FILMS)
     )
     (tmp_path / "films.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    process = batch(tmp_path, tmp_path / "far", "--engine", "ray", "--workers", "2")
-    for line in process.stderr:
-        if line.startswith("3 of"):
-            os.kill(wait(ray_workers)[0], signal.SIGKILL)
-            heard = listening(ray_processes())
-        assert "error" not in line, line
-    report = json.loads(process.stdout.read())
-    assert process.wait(PATIENCE_S) == 0
+    with batch(tmp_path, tmp_path / "far", "--engine", "ray", "--workers", "2") as process:
+        for line in process.stderr:
+            if line.startswith("3 of"):
+                os.kill(wait(ray_workers)[0], signal.SIGKILL)
+                heard = listening(ray_processes())
+            assert "error" not in line, line
+        report = json.loads(process.stdout.read())
+        assert process.wait(PATIENCE_S) == 0
     assert (report["made"], report["failed"], report["workers_lost"]) == (FILMS, [], 1)
     assert heard
     assert heard <= {"127.0.0.1", "::ffff:127.0.0.1"}

@@ -146,7 +146,8 @@ class _Told:
             self._say(f"{self.films} films{there}; workers load the model")
         if entry is None:
             if time.monotonic() - self._heard > PATIENCE_S:
-                self._say(f"{tally.done} of {self.films}: making more{_left(tally.left_s)}")
+                what = tally.note or f"making more{_left(tally.left_s)}"
+                self._say(f"{tally.done} of {self.films}: {what}")
             return
         made = f"{entry.name}.mp4"
         if job is not None and job.status != "completed":

@@ -19,12 +19,14 @@ from typing import Any, Literal
 from longtake.checkpoints import content_hash
 from longtake.config import to_dict
 from longtake.errors import BatchError, CannotHere
+from longtake.server import reserve
 from longtake.server.batch_list import Entry
 from longtake.server.crew import Crew
 from longtake.server.engines import open_engine
 from longtake.server.files import JobFiles
 from longtake.server.jobs import ENDED, Job
 from longtake.server.presence import alone, is_gone, tidy
+from longtake.server.schema import StoreError
 from longtake.server.settings import STORE, EngineConfig, WorkerConfig
 from longtake.server.store import Store
 from longtake.server.studio import Studio
@@ -71,6 +73,8 @@ class Tally:
     made: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """Why, by job."""
+    note: str = ""
+    """What keeps it from going on."""
     shares: dict[str, float] = field(default_factory=dict)
     """What part of a film is made, of those in this run."""
 
@@ -183,7 +187,7 @@ class _Batch:
         if not size:
             return 0
         with open_engine(engines, self.data.absolute(), self.config.lease_s) as engine:
-            crew = Crew(worker, size, self.store.strike_worker, engine)
+            crew = Crew(worker, size, self._died, engine)
             asyncio.run(self._run(crew))
         return crew.restarts
 
@@ -203,6 +207,8 @@ class _Batch:
                         self.tally.begun = time.monotonic()
                     if time.monotonic() - told > _TELL_EVERY_S:
                         told = time.monotonic()
+                        has_room = reserve.free(self.data) >= reserve.LEAST_FREE
+                        self.tally.note = "" if has_room else "no space left; free some"
                         self.tell(self.tally, None, None)
                         self._release_gone(crew)
                     _check_hope(crew)
@@ -234,6 +240,11 @@ class _Batch:
             self.tally.failed[job] = (found.error or {}).get("message", found.status)
         self.tally.shares[job] = 1.0
         self.tell(self.tally, entry, found)
+
+    def _died(self, worker: str) -> None:
+        # On a full disk: the lease ends by itself.
+        with suppress(StoreError):
+            self.store.strike_worker(worker)
 
     def _release_gone(self, crew: Crew) -> None:
         """Take jobs from workers of a run before that are gone without a word."""

@@ -37,10 +37,10 @@ from longtake.server.settings import EngineConfig, WorkerConfig
 
 REACH_S = 5.0
 """Longest wait for a cluster's port to answer."""
-_TRIES = 3
-"""Starts of a Ray of our own; on a busy machine its processes miss deadlines that are fixed."""
 STORE_BYTES = 100 * 2**20
 """Ray's memory for objects on this machine; we send parts of a few MB."""
+_TRIES = 3
+"""Starts of a Ray of our own; on a busy machine its processes miss deadlines that are fixed."""
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How HTTP/2 begins, and with it gRPC: the other side sends its settings, or a TLS alert.
 
@@ -85,12 +85,10 @@ class RayWorker:
             # Torch is heavy, and the driver imports this file without it.
             from longtake.server.worker import work  # noqa: PLC0415
 
-            config = from_dict(WorkerConfig, json.loads(settings))
+            config, wire = from_dict(WorkerConfig, json.loads(settings)), RayWire(clerk)
             try:
                 with redirect_stderr(_Lines(lines)):
-                    work(
-                        config, lambda: far_desk(RayWire(clerk), config.name), self._stop, lines.put
-                    )
+                    work(config, lambda: far_desk(wire, config.name), self._stop, lines.put)
             finally:
                 remove_scratch(config.name)
                 lines.put(None)
