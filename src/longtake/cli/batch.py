@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -63,7 +63,7 @@ def batch(
         work: What makes the films.
         out: The output.
     """
-    from longtake.server.batch import RESULTS, BatchConfig, run_batch
+    from longtake.server.batch import BatchConfig, run_batch
     from longtake.server.batch_list import read_list
     from longtake.server.settings import EngineConfig, Limits
     from longtake.server.studio import open_studio
@@ -96,23 +96,27 @@ def batch(
     except KeyboardInterrupt:
         msg = f"{told.done} of {len(entries)} films are in {folder}; the same command goes on"
         raise KeyboardInterrupt(msg) from None
-    report = {
+    _report(_summary(folder, tally, lost, time.perf_counter() - began), out)
+
+
+def _summary(folder: Path, tally: "Tally", lost: int, elapsed_s: float) -> dict[str, Any]:
+    """What was made; `--json` prints it as it stands here."""
+    from longtake.server.batch import RESULTS
+
+    failed = [(tally.entries[job], why) for job, why in tally.failed.items()]
+    return {
         "folder": str(folder),
         "results": str(folder / RESULTS),
-        "films": len(entries),
+        "films": len(tally.entries),
         "there": tally.there,
         "made": tally.made,
-        "failed": [
-            {"line": tally.entries[job].line, "name": tally.entries[job].name, "error": why}
-            for job, why in tally.failed.items()
-        ],
+        "failed": [{"line": entry.line, "name": entry.name, "error": why} for entry, why in failed],
         "workers_lost": lost,
-        "elapsed_s": round(time.perf_counter() - began, 2),
+        "elapsed_s": round(elapsed_s, 2),
     }
-    _report(report, out)
 
 
-def _report(report: dict, out: FolderOptions) -> None:
+def _report(report: dict[str, Any], out: FolderOptions) -> None:
     failed = report["failed"]
     if out.as_json:
         tell(json.dumps(report, ensure_ascii=False), done="the batch is finished")
