@@ -4,10 +4,12 @@ import importlib.util
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,21 +88,73 @@ def listening(pids):
     return addresses
 
 
-def test_a_batch_over_ray_loses_no_film_and_no_byte_with_a_killed_worker(tmp_path, tiny, home):
-    write_model(tmp_path / "tiny", tiny)
+def write_list(folder):
     lines = (
         {"prompt": "a red ball", "seed": n, "size": "64x64", "frames": 33, "steps": 6}
         for n in range(FILMS)
     )
-    (tmp_path / "films.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with batch(tmp_path, tmp_path / "far", "--engine", "ray", "--workers", "2") as process:
+    (folder / "films.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def made_with(process, when, then):
+    """The report of a batch in which something happens after so many films."""
+    with process:
         for line in process.stderr:
-            if line.startswith("3 of"):
-                os.kill(wait(ray_workers)[0], signal.SIGKILL)
-                heard = listening(ray_processes())
             assert "error" not in line, line
+            if line.startswith(f"{when} of"):
+                then()
         report = json.loads(process.stdout.read())
         assert process.wait(PATIENCE_S) == 0
+    return report
+
+
+def start_node(*more):
+    """A machine of a cluster; on a busy one Ray misses its own deadlines, so it may try again."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus", "1", "--block"]
+    for _ in range(3):
+        node = subprocess.Popen(
+            [*command, "--object-store-memory", str(100 * 2**20), *more],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        said = []
+        for line in node.stdout:
+            said.append(line)
+            if "Ray runtime started" in line:
+                return node
+        end_node(node)
+    pytest.fail("".join(said[-20:]))
+
+
+def end_node(node):
+    node.terminate()
+    node.wait(60)
+    node.stdout.close()
+
+
+def raylet_of(node):
+    """The process of a node that starts workers."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes()
+            parent = re.search(r"PPid:\s+(\d+)", (path / "status").read_text())[1]
+        except OSError:
+            continue
+        if int(parent) == node.pid and b"raylet/raylet" in words.partition(b"\0")[0]:
+            return int(path.name)
+    return None
+
+
+def test_a_batch_over_ray_loses_no_film_and_no_byte_with_a_killed_worker(tmp_path, tiny, home):
+    write_model(tmp_path / "tiny", tiny)
+    write_list(tmp_path)
+    heard = set()
+
+    def kill_one():
+        os.kill(wait(ray_workers)[0], signal.SIGKILL)
+        heard.update(listening(ray_processes()))
+
+    process = batch(tmp_path, tmp_path / "far", "--engine", "ray", "--workers", "2")
+    report = made_with(process, 3, kill_one)
     assert (report["made"], report["failed"], report["workers_lost"]) == (FILMS, [], 1)
     assert heard
     assert heard <= {"127.0.0.1", "::ffff:127.0.0.1"}
@@ -113,6 +167,54 @@ def test_a_batch_over_ray_loses_no_film_and_no_byte_with_a_killed_worker(tmp_pat
     for n in range(1, FILMS + 1):
         film = f"{n:04}.mp4"
         assert (tmp_path / "far" / film).read_bytes() == (tmp_path / "near" / film).read_bytes()
+
+
+def test_a_machine_that_falls_out_of_a_cluster_loses_no_film(tmp_path, tiny, monkeypatch):
+    write_model(tmp_path / "tiny", tiny)
+    write_list(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    with socket.socket() as free, tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+        free.close()
+        head = start_node("--head", "--port", port, "--include-dashboard=false",
+                          "--temp-dir", folder)  # fmt: skip
+        try:
+            other = start_node("--address", f"127.0.0.1:{port}")
+            process = batch(
+                tmp_path, tmp_path / "far", "--engine", "ray", "--workers", "2",
+                "--ray-address", f"127.0.0.1:{port}",
+            )  # fmt: skip
+            report = made_with(process, 3, lambda: os.kill(raylet_of(other), signal.SIGKILL))
+            end_node(other)
+        finally:
+            end_node(head)
+    assert (report["made"], report["failed"]) == (FILMS, [])
+    assert report["workers_lost"] >= 1
+
+
+@pytest.mark.parametrize("port_of", ["nobody", "something else", "no address"])
+def test_an_address_where_no_ray_is_is_said_in_a_line_and_at_once(tmp_path, tiny, port_of):
+    write_model(tmp_path / "tiny", tiny)
+    (tmp_path / "films.jsonl").write_text('{"prompt": "a red ball"}\n')
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        said = {"nobody": "Connection refused", "something else": "timed out",
+                "no address": "wants HOST:PORT"}[port_of]  # fmt: skip
+        if port_of == "something else":
+            listener.listen()
+        if port_of == "no address":
+            address = "here"
+        process = batch(
+            tmp_path, tmp_path / "far", "--engine", "ray", "--ray-address", address, "--quiet"
+        )
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == (2 if port_of == "no address" else 3)
+    assert said in errors
+    assert len(errors.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("home")

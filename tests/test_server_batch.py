@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -227,3 +229,13 @@ def test_time_left_is_counted_by_pixels_and_not_by_films(make):
     tally.shares = {first: 1.0, second: 0.0}
     tally.begun = batch_module.time.monotonic() - 10
     assert tally.left_s == pytest.approx(90, rel=0.01)
+
+
+def test_a_batch_needs_nothing_but_the_core():
+    others = ("fastapi", "uvicorn", "starlette", "prometheus_client", "multipart", "h11", "ray")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({others}))\n"
+        "import longtake.server.worker, longtake.server.batch, longtake.server.batch_list\n"
+        "import longtake.server.fleet.clerk, longtake.server.fleet.far"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
