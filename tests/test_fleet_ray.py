@@ -198,7 +198,7 @@ def test_a_machine_that_falls_out_of_a_cluster_loses_no_film(tmp_path, tiny, mon
 @pytest.mark.parametrize("port_of", ["nobody", "something else", "no address"])
 def test_an_address_where_no_ray_is_is_said_in_a_line_and_at_once(tmp_path, tiny, port_of):
     write_model(tmp_path / "tiny", tiny)
-    (tmp_path / "films.jsonl").write_text('{"prompt": "a red ball"}\n')
+    write_list(tmp_path)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
