@@ -3,20 +3,45 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import torch
 
 from longtake.checkpoints import save_tensors
-from longtake.config import ModelConfig, SampleConfig, to_dict
+from longtake.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    SampleConfig,
+    TextConfig,
+    TransformerConfig,
+    to_dict,
+)
 from longtake.pipeline import build
 from longtake.presets import PARTS
 from longtake.server.jobs import FilmRequest
+from longtake.server.settings import STORE
 
 PATIENCE_S = 120
+ENDED = ("completed", "failed", "cancelled")
+FILM = {"prompt": "a red ball", "size": "64x64", "frames": 33, "steps": 2}
+CHUNKED = ModelConfig(
+    autoencoder=AutoencoderConfig(
+        latent_channels=8, widths=(16, 24, 32), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1)
+    ),
+    transformer=TransformerConfig(
+        latent_channels=8, width=48, depth=2, heads=2, text_width=24, segment=2
+    ),
+    text=TextConfig(width=24, depth=1, heads=2, max_tokens=12),
+    words=("a", "ball", "red"),
+    max_frames=2000,
+    chunk=2,
+)
 
 
 def write_model(folder: Path, config: ModelConfig) -> Path:
@@ -118,3 +143,28 @@ class Server:
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(60)
+
+
+def post(server, **fields):
+    answer = httpx.post(f"{server.url}/v1/videos", json={**FILM, **fields}, timeout=60)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def get(server, job):
+    answer = httpx.get(f"{server.url}/v1/videos/{job['id']}", timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def until(server, job, *states):
+    def look():
+        found = get(server, job)
+        return found if found["status"] in states else None
+
+    return wait(look, f"{states} of {job['id']}")
+
+
+def intact(data: Path):
+    with closing(sqlite3.connect(data / STORE)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -20,8 +20,8 @@ from longtake.media.frames import frames_of
 from longtake.media.manifest import from_tags
 from longtake.media.video import VideoWriter, read_metadata, read_video
 from longtake.pipeline import Pipeline
-from longtake.rollout import Grid
 from longtake.rollout.folder import TakeFolder
+from longtake.rollout.grid import Grid
 from longtake.rollout.manifest import read_manifest
 
 SMALL = ("--size", "96x64", "--steps", "1", "--quiet")

@@ -18,8 +18,10 @@ from longtake.config import Cue, SampleConfig, TransformerConfig
 from longtake.errors import StateError
 from longtake.kernels.ops import Memory
 from longtake.model import LayerState, State, Transformer
-from longtake.rollout import Grid, Identity, Snapshot, Take, load_snapshot, save_snapshot
+from longtake.rollout.grid import Grid
 from longtake.rollout.manifest import TakeManifest, read_manifest, write_manifest
+from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
+from longtake.rollout.take import Take
 from longtake.samplers import sampler_of
 from longtake.vae.autoencoder import StreamCache
 

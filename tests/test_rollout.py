@@ -10,18 +10,11 @@ from longtake.checkpoints import save_state
 from longtake.config import Cue
 from longtake.errors import SettingError, StateError, WeightsError
 from longtake.model import Transformer
-from longtake.rollout import (
-    Committed,
-    Grid,
-    Identity,
-    Snapshot,
-    Step,
-    Take,
-    faded,
-    load_snapshot,
-    replay,
-    save_snapshot,
-)
+from longtake.rollout.cues import faded
+from longtake.rollout.film import replay
+from longtake.rollout.grid import Grid
+from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
+from longtake.rollout.take import Committed, Step, Take
 from longtake.samplers import sampler_of
 from longtake.vae import Autoencoder
 from longtake.vae.autoencoder import StreamCache

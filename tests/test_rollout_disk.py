@@ -8,8 +8,8 @@ import torch
 from longtake.config import SampleConfig
 from longtake.errors import CannotHere
 from longtake.pipeline import Border, Pipeline, build
-from longtake.rollout import save_snapshot
 from longtake.rollout.disk import HEADER_BYTES, check_disk, disk_of, shown, state_bytes
+from longtake.rollout.snapshot import save_snapshot
 
 SETTINGS = SampleConfig(width=96, height=64, frames=17, steps=1)
 

@@ -14,12 +14,15 @@ from longtake.errors import MediaError, OutputError, StateError
 from longtake.media.frames import frames_of
 from longtake.media.video import read_metadata, read_video
 from longtake.model import Transformer
-from longtake.rollout import Decoded, Grid, Identity, Step, Take, film
+from longtake.rollout.film import Decoded, film
 from longtake.rollout.folder import HEAD, TakeFolder, end_name, segment_name
 from longtake.rollout.fork import fork
+from longtake.rollout.grid import Grid
 from longtake.rollout.manifest import TakeManifest, read_manifest, write_manifest
 from longtake.rollout.pixels import to_bytes
 from longtake.rollout.recording import Recording
+from longtake.rollout.snapshot import Identity
+from longtake.rollout.take import Step, Take
 from longtake.samplers import sampler_of
 from longtake.vae import Autoencoder
 

@@ -1,9 +1,12 @@
 """The API on a running server: what a client asks, and what it gets."""
 
+import asyncio
 import base64
 import io
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -22,6 +25,9 @@ from longtake.config import (
 )
 from longtake.media.manifest import from_tags
 from longtake.media.video import read_metadata, read_video
+from longtake.server.guard import Guard
+from longtake.server.metrics import Metrics
+from longtake.server.settings import Limits, ServeConfig
 
 TINY = ModelConfig(
     autoencoder=AutoencoderConfig(
@@ -331,6 +337,20 @@ def test_row_24_a_deleted_video_is_gone_with_its_files(client, served):
         wait(lambda folder=folder: not folder.exists(), "the sweep")
 
 
+def test_row_24_a_film_that_is_deleted_while_it_is_fetched_comes_whole(client, served):
+    job = made(client)
+    folder = served.data / "jobs" / job["id"]
+    size = 64 * 2**20
+    with next(folder.glob("video-*.mp4")).open("rb+") as film:
+        film.truncate(size)
+    with client.stream("GET", f"/v1/videos/{job['id']}/content") as answer:
+        parts = answer.iter_raw()
+        got = len(next(parts))
+        assert client.delete(f"/v1/videos/{job['id']}").status_code == 200
+        wait(lambda: not folder.exists(), "the sweep")
+        assert got + sum(len(part) for part in parts) == size
+
+
 def stream(client, job, last=None):
     """Events as (id, kind, data)."""
     head = {"Last-Event-ID": str(last)} if last is not None else {}
@@ -577,6 +597,26 @@ def test_row_26_bodies_that_are_too_large_are_refused_early(client):
     refused(upload(client, png() + bytes(27 * 2**20)), 413, "too_large")
 
 
+def test_row_20_a_body_that_does_not_come_is_not_waited_for(tmp_path):
+    async def never():
+        await asyncio.sleep(60)
+
+    async def app(_scope, receive, _send):
+        await receive()
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    config = ServeConfig(data=tmp_path, limits=Limits(idle_s=0.1))
+    head = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/videos", "headers": head}
+    asyncio.run(Guard(app, config, Metrics())(scope, never, send))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
 def test_row_27_forms_of_many_parts_are_refused_quickly(client):
     began = time.monotonic()
     many = "".join(
@@ -614,3 +654,8 @@ def test_the_openapi_page_names_every_setting_and_route(client):
     assert "multipart/form-data" in body
     routes = set(page["paths"])
     assert {"/v1/videos/extensions", "/v1/videos/plan", "/v1/videos/{video_id}/events"} <= routes
+
+
+def test_the_process_that_answers_does_without_torch():
+    code = "import longtake.server.run, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,20 +1,24 @@
 """The store: nothing accepted is lost, nobody does a job twice, owners take turns."""
 
 import json
+import shutil
 import sqlite3
 import threading
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.config import from_dict
 from longtake.errors import OutputError, StateError
 from longtake.server.clocks import Clocks
-from longtake.server.jobs import AlreadyEnded, Key, KeyReused, LeaseLost, QueueFull
-from longtake.server.schema import StoreError
+from longtake.server.jobs import AlreadyEnded, FilmRequest, Key, KeyReused, LeaseLost, QueueFull
+from longtake.server.schema import VERSION, StoreError
 from longtake.server.store import MOST_STRIKES, Store
+from longtake.server.views import video
 
 
 class Watch:
@@ -334,3 +338,32 @@ def test_a_file_that_is_no_store_is_refused_and_stays(tmp_path):
 def test_row_13_a_folder_that_is_missing_is_told(tmp_path):
     with pytest.raises(OutputError, match="cannot open the store"):
         Store(tmp_path / "missing" / "store.sqlite")
+
+
+GOLDENS = Path(__file__).parent / "goldens"
+STORES = sorted(path.name for path in GOLDENS.glob("store_format_*"))
+
+
+def test_row_55_the_present_format_has_a_real_store_that_stays():
+    assert f"store_format_{VERSION}" == STORES[-1]
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_row_55_a_store_of_an_earlier_day_is_read_and_gone_on_with(tmp_path, name):
+    shutil.copy(GOLDENS / name / "store.sqlite", tmp_path)
+    expected = json.loads((GOLDENS / name / "expected.json").read_text())
+    later = Clocks(boot="a later start of the machine")
+    store = Store(tmp_path / "store.sqlite", clocks=later)
+    for status, job in expected["jobs"].items():
+        found = store.find(job, expected["owners"][status])
+        assert found.status == status
+        from_dict(FilmRequest, found.request)
+        assert video(found).status == status
+    done = store.find(expected["jobs"]["completed"], "ann")
+    assert done.result["sha256"] == expected["sha256"]
+    again = store.add("ann", {}, key=Key("/v1/videos", "key-1", "digest-1"))
+    assert (again[0].id, again[1]) == (done.id, False)
+    taken = {store.claim("w").job.id for _ in range(3)}
+    assert taken == {expected["jobs"][status] for status in ("in_progress", "paused", "queued")}
+    assert store.claim("w") is None
+    store.close()

@@ -16,7 +16,7 @@ from longtake.config import (
     TransformerConfig,
 )
 from longtake.errors import ShotListError
-from longtake.rollout import Grid
+from longtake.rollout.grid import Grid
 from longtake.shots.plan import last_frame, plan
 from longtake.shots.retime import covered, needed, retimed
 from longtake.shots.shot import Shot, ShotList

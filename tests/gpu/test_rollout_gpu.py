@@ -7,7 +7,8 @@ import torch
 
 from longtake.config import Cue, SampleConfig
 from longtake.pipeline import Border, Frames, Pipeline, build
-from longtake.rollout import load_snapshot, numerics_hash, save_snapshot
+from longtake.rollout.numerics import numerics_hash
+from longtake.rollout.snapshot import load_snapshot, save_snapshot
 
 pytestmark = [
     pytest.mark.gpu,

@@ -136,7 +136,7 @@ def _refuse_keeping(pipe: "Pipeline", keep: KeepOptions) -> None:
 def _manifest(pipe: "Pipeline", text: str, settings: SampleConfig) -> Manifest:
     import torch
 
-    from longtake.rollout import processor_of
+    from longtake.rollout.numerics import processor_of
 
     return Manifest(
         prompt=text,

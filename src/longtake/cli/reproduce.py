@@ -214,7 +214,7 @@ def _reasons(pipe: "Pipeline", told: "Manifest | SceneManifest", film: Path) -> 
     import torch
 
     from longtake.media.guide import has_sound
-    from longtake.rollout import processor_of
+    from longtake.rollout.numerics import processor_of
 
     now = {
         "release": (told.version, __version__),

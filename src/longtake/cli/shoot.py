@@ -184,7 +184,7 @@ def _deliver(
 ) -> "Delivered":
     import torch
 
-    from longtake.rollout import processor_of
+    from longtake.rollout.numerics import processor_of
     from longtake.shots.deliver import deliver
     from longtake.shots.manifest import SceneManifest, keys_of
 

@@ -9,9 +9,7 @@ from torch import Tensor
 from longtake.config import (
     SampleConfig,
 )
-from longtake.rollout import (
-    Snapshot,
-)
+from longtake.rollout.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from torch import Tensor
 from longtake import flow
 from longtake.config import (
     FPS,
-    MAX_PROMPT,
     TEMPORAL_STRIDE,
     Cue,
     ModelConfig,
@@ -20,29 +19,18 @@ from longtake.config import (
     frames_for,
     latent_frames_for,
 )
-from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
 from longtake.model.embeddings import FEW_ROWS
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
-from longtake.rollout import (
-    Decoded,
-    Grid,
-    Identity,
-    Snapshot,
-    Step,
-    Take,
-    check_cues,
-    faded,
-    film,
-    numerics_hash,
-    processor_of,
-    replay,
-    texts,
-    told_before,
-)
+from longtake.rollout.asked import check_chunks, check_film
+from longtake.rollout.cues import faded, texts, told_before
+from longtake.rollout.film import Decoded, film, replay
+from longtake.rollout.grid import Grid
+from longtake.rollout.numerics import numerics_hash, processor_of
 from longtake.rollout.pixels import checksum, from_bytes, to_bytes
-from longtake.rollout.take import Condition
+from longtake.rollout.snapshot import Identity, Snapshot
+from longtake.rollout.take import Condition, Step, Take
 from longtake.samplers import sampler_of
 from longtake.text import Reading, TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD
@@ -199,7 +187,7 @@ class Pipeline:
         Raises:
             SettingError: the model does not go on by chunks.
         """
-        self._check_chunks("go on from a film")
+        check_chunks(self.name, self.config, "go on from a film")
         with torch.no_grad():
             (_, text), *_ = self._spoken(prompt, ())
             condition = self._encode(self.tokenizer.read(text), settings.negative)
@@ -222,38 +210,8 @@ class Pipeline:
             PromptError: an empty or oversized prompt.
             SettingError: a film longer than the model makes, or what it was not trained for.
         """
-        if not prompt.strip():
-            msg = 'the prompt is empty; say what to show, e.g. "a red ball bounces"'
-            raise PromptError(msg)
-        if len(prompt) + sum(len(cue.text) for cue in cues) > MAX_PROMPT:
-            length = len(prompt) + sum(len(cue.text) for cue in cues)
-            msg = f"the prompt has {length:,} characters; the most is {MAX_PROMPT:,}"
-            raise PromptError(msg)
-        if cues:
-            self._check_chunks("change the prompt inside a take")
-            check_cues(cues, Grid(self.config.chunk), settings.frames)
-        if picture is not None:
-            self._check_chunks("begin with a picture")
-            height, width, _ = picture.shape
-            if (width, height) != (settings.width, settings.height):
-                msg = (
-                    f"the picture is {width}x{height} and the film "
-                    f"{settings.width}x{settings.height}; give the picture the film's size"
-                )
-                raise SettingError(msg)
-        if settings.frames > self.config.max_frames and not self.config.chunk:
-            longest = (self.config.max_frames - 1) / FPS
-            msg = (
-                f"{self.name} makes films of up to {longest:g} seconds "
-                f"({self.config.max_frames} frames), got {settings.frames} frames; "
-                f"try --seconds {longest:g}"
-            )
-            raise SettingError(msg)
-
-    def _check_chunks(self, what: str) -> None:
-        if not self.config.chunk:
-            msg = f"{self.name} was not trained to {what}; it makes films in one pass"
-            raise SettingError(msg)
+        size = None if picture is None else (picture.shape[1], picture.shape[0])
+        check_film(self.name, self.config, prompt, settings, cues=cues, picture=size)
 
     def _spoken(self, prompt: str, cues: Sequence[Cue]) -> tuple[tuple[int, str], ...]:
         """What the model reads, and from which chunk on."""

@@ -16,9 +16,9 @@ from longtake.pipeline import DECODE_CHUNK, Parts
 from longtake.recipes.denoiser import OUTER, compile_layers, drop_captions, first_fill
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.recipes.weights import export_model, parts_from
-from longtake.rollout import Grid, Take
+from longtake.rollout.grid import Grid
 from longtake.rollout.pixels import to_bytes
-from longtake.rollout.take import Committed
+from longtake.rollout.take import Committed, Take
 from longtake.samplers import sampler_of
 from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD, split

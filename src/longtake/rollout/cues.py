@@ -3,39 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch.nn.functional import pad
 
 from longtake.config import FPS, TEMPORAL_STRIDE, Cue, SampleConfig, to_dict
-from longtake.errors import SettingError
 from longtake.rollout.grid import Grid
 from longtake.rollout.take import Condition
 from longtake.world.timing import NUMBERS, resolve, seconds
-
-
-def check_cues(cues: Sequence[Cue], grid: Grid, frames: int) -> None:
-    """Prove that every cue takes effect inside the take, in the order given.
-
-    Raises:
-        SettingError: a time beyond the end, or before the time of the cue before.
-    """
-    for one, other in pairwise(cues):
-        if other.at_s < one.at_s:
-            msg = (
-                f"prompts must come in the order of their times, got {one.at_s:g} s before "
-                f"{other.at_s:g} s; give the earlier one first"
-            )
-            raise SettingError(msg)
-    for cue in cues:
-        if grid.frames(grid.chunk_at(cue.at_s)).start >= frames:
-            last = grid.begins_s(grid.chunks(frames) - 1)
-            msg = (
-                f"a prompt at {cue.at_s:g} s comes too late: the take ends at {frames / FPS:g} s "
-                f"and its last chunk begins at {last:g} s; give an earlier time or more --seconds"
-            )
-            raise SettingError(msg)
 
 
 def texts(

@@ -26,15 +26,14 @@ def main() -> None:
     ):
         resource.setrlimit(what, (most, most))
     # Only now, under the limits.
-    from PIL import Image  # noqa: PLC0415
-
     from longtake.errors import MediaError  # noqa: PLC0415
-    from longtake.media.picture import read_picture  # noqa: PLC0415
-    from longtake.media.sheet import save_png  # noqa: PLC0415
+    from longtake.media.image import read_image  # noqa: PLC0415
+    from longtake.storage import atomic_write  # noqa: PLC0415
 
     try:
-        pixels, notes = read_picture(Path(source), int(width), int(height))
-        save_png(Path(target), Image.fromarray(pixels.numpy()))
+        image, notes = read_image(Path(source), int(width), int(height))
+        with atomic_write(Path(target)) as temp:
+            image.save(temp, format="PNG")
     except MediaError as error:
         answer = {"error": str(error).replace(f" {source}", "")}
     else:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.rollout.manifest import NAME
 from longtake.storage import TEMP_PREFIX, TEMP_SUFFIX, output_errors
 
 JOBS = "jobs"
@@ -52,10 +51,6 @@ class JobFiles:
     def beside(self, job: str) -> "JobFiles":
         """The folder of another job."""
         return JobFiles(self.data, job)
-
-    def has_take(self) -> bool:
-        """Whether an attempt has begun a take."""
-        return (self.take / NAME).is_file()
 
     def sweep(self, attempt: int) -> None:
         """Make the folder, and clear away what older attempts left unfinished.

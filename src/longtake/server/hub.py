@@ -1,9 +1,10 @@
-"""Events from the store to everyone who listens: read once, handed to each."""
+"""Events from the store to everyone who listens: read and written out once, handed to each."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from longtake.server.jobs import ENDED, StoredEvent
 from longtake.server.store import Store
@@ -19,6 +20,17 @@ class TooSlow(Exception):  # noqa: N818 - no error of ours
     """A listener did not read for too long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as every listener gets it."""
+
+    seq: int
+    lines: bytes
+    """Id, kind and data as server-sent events have them."""
+    last: bool
+    """Whether nothing comes after it."""
+
+
 class Hub:
     """One reader of the store's events."""
 
@@ -27,7 +39,7 @@ class Hub:
         self._store = store
         self._seq = store.newest_event()
         self._version = -1
-        self._listeners: dict[str, set[asyncio.Queue[StoredEvent]]] = {}
+        self._listeners: dict[str, set[asyncio.Queue[Told]]] = {}
 
     async def run(self) -> None:
         """Look for events for ever."""
@@ -42,15 +54,20 @@ class Hub:
         self._version = version
         while found := self._store.events(self._seq):
             for event in found:
-                for waiting in self._listeners.get(event.job, ()):
-                    if waiting.qsize() <= MOST_BEHIND:
-                        waiting.put_nowait(event)
+                if listeners := self._listeners.get(event.job):
+                    self._hand_out(told(event), listeners)
             self._seq = found[-1].seq
 
+    @staticmethod
+    def _hand_out(event: Told, listeners: "set[asyncio.Queue[Told]]") -> None:
+        for waiting in listeners:
+            if waiting.qsize() <= MOST_BEHIND:
+                waiting.put_nowait(event)
+
     @asynccontextmanager
-    async def listening(self, job: str) -> "AsyncIterator[asyncio.Queue[StoredEvent]]":
+    async def listening(self, job: str) -> "AsyncIterator[asyncio.Queue[Told]]":
         """A queue of what happens to a job from now on."""
-        waiting: asyncio.Queue[StoredEvent] = asyncio.Queue()
+        waiting: asyncio.Queue[Told] = asyncio.Queue()
         self._listeners.setdefault(job, set()).add(waiting)
         try:
             yield waiting
@@ -59,12 +76,12 @@ class Hub:
             if not self._listeners[job]:
                 del self._listeners[job]
 
-    async def events(
-        self, job: str, after: int, wait_s: float
-    ) -> AsyncIterator[StoredEvent | None]:
+    async def events(self, job: str, after: int, wait_s: float) -> AsyncIterator[Sequence[Told]]:
         """What happened to a job after an event and what happens then, up to its end.
 
-        None comes when nothing has happened for a while.
+        Events that came while the listener was busy come together, so that a crowd of listeners
+        is served in larger parts and not ever later. None at all come when nothing has happened
+        for a while.
 
         Raises:
             TooSlow: the listener let too many events wait.
@@ -72,32 +89,37 @@ class Hub:
         async with self.listening(job) as waiting:
             ended = self._store.ended(job)
             # Listening began before the past is read: nothing falls between the two.
-            while past := self._store.events(after, job=job):
-                for event in past:
-                    yield event
-                    after = event.seq
-                    if is_last(event):
-                        return
+            while past := [told(event) for event in self._store.events(after, job=job)]:
+                yield past
+                after = past[-1].seq
+                ended = ended or past[-1].last
             while not ended:
-                try:
-                    event = await asyncio.wait_for(waiting.get(), wait_s)
-                except TimeoutError:
-                    yield None
-                    continue
-                if waiting.qsize() >= MOST_BEHIND:
-                    raise TooSlow
-                if event.seq > after:
-                    yield event
-                    after = event.seq
-                    if is_last(event):
-                        return
+                fresh = [event for event in await _next(waiting, wait_s) if event.seq > after]
+                yield fresh
+                if fresh:
+                    after, ended = fresh[-1].seq, fresh[-1].last
 
 
-def kind(event: StoredEvent) -> str:
-    """What sort of event it is."""
-    return json.loads(event.data)["type"]
+async def _next(waiting: "asyncio.Queue[Told]", wait_s: float) -> list[Told]:
+    """Everything that waits, as soon as there is something; nothing if nothing comes in time.
+
+    Raises:
+        TooSlow: too much waits.
+    """
+    try:
+        async with asyncio.timeout(wait_s):
+            found = [await waiting.get()]
+    except TimeoutError:
+        return []
+    if waiting.qsize() >= MOST_BEHIND:
+        raise TooSlow
+    while not waiting.empty():
+        found.append(waiting.get_nowait())
+    return found
 
 
-def is_last(event: StoredEvent) -> bool:
-    """Whether nothing comes after it."""
-    return kind(event) in _LAST
+def told(event: StoredEvent) -> Told:
+    """An event as it is sent."""
+    kind = json.loads(event.data)["type"]
+    lines = f"id: {event.seq}\nevent: {kind}\ndata: {event.data}\n\n".encode()
+    return Told(event.seq, lines, kind in _LAST)

@@ -24,6 +24,7 @@ from longtake.rollout.disk import check_disk, disk_of
 from longtake.rollout.folder import PICTURE, TakeFolder
 from longtake.rollout.fork import fork
 from longtake.rollout.manifest import (
+    NAME,
     TakeManifest,
     film_manifest,
     read_manifest,
@@ -175,7 +176,7 @@ def _take_manifest(pipe: Pipeline, request: FilmRequest, files: JobFiles) -> Tak
     Raises:
         StateError: it was made with other weights or arithmetic.
     """
-    if files.has_take():
+    if _has_take(files):
         manifest = read_manifest(files.take)
         manifest.check_identity(pipe.identity, files.take, allow_different=False)
         return manifest
@@ -206,12 +207,17 @@ def _take_manifest(pipe: Pipeline, request: FilmRequest, files: JobFiles) -> Tak
     return manifest
 
 
+def _has_take(files: JobFiles) -> bool:
+    """Whether an attempt has begun a take."""
+    return (files.take / NAME).is_file()
+
+
 def _forked(
     pipe: Pipeline, request: FilmRequest, files: JobFiles, manifest: TakeManifest
 ) -> TakeManifest:
     """A take that begins as its parent did; files are linked, so the parent may be deleted."""
     parent = files.beside(request.parent)
-    if not parent.has_take():
+    if not _has_take(parent):
         msg = "the video that is to be extended is gone; make it again"
         raise StateError(msg)
     was = read_manifest(parent.take)

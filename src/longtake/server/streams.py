@@ -6,14 +6,14 @@ import contextlib
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from longtake.server.hub import Hub, TooSlow, kind
-from longtake.server.jobs import StoredEvent
+from longtake.server.hub import Hub, TooSlow
 from longtake.server.metrics import Metrics
 
 SIGN_OF_LIFE_S = 15.0
 """A comment is sent when nothing happens, so that a broken line is noticed."""
 SEND_S = 30.0
 """A client that takes nothing for so long is let go."""
+_NOTHING = b": \n\n"
 
 
 class EventStream(Response):
@@ -48,17 +48,12 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         with contextlib.suppress(TooSlow, TimeoutError):
-            async for event in self._hub.events(self._job, self._after, SIGN_OF_LIFE_S):
-                part = {"type": "http.response.body", "body": lines(event), "more_body": True}
-                await asyncio.wait_for(send(part), SEND_S)
-            await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), SEND_S)
-
-
-def lines(event: StoredEvent | None) -> bytes:
-    """An event as it is sent; nothing but a comment if nothing happened."""
-    if event is None:
-        return b": \n\n"
-    return f"id: {event.seq}\nevent: {kind(event)}\ndata: {event.data}\n\n".encode()
+            async for events in self._hub.events(self._job, self._after, SIGN_OF_LIFE_S):
+                body = b"".join(event.lines for event in events) or _NOTHING
+                async with asyncio.timeout(SEND_S):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            async with asyncio.timeout(SEND_S):
+                await send({"type": "http.response.body", "body": b""})
 
 
 async def _left(receive: Receive) -> None:

@@ -1,20 +1,20 @@
-"""The model as the API knows it: its shapes, without weights, to check and plan films."""
+"""The model as the API knows it: its shapes, to check and plan films; torch is for workers."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from longtake.config import FPS, ModelConfig, SampleConfig, from_dict
+from longtake.config import FPS, Cue, ModelConfig, SampleConfig, from_dict
 from longtake.errors import ModelError, SettingError
-from longtake.pipeline import Pipeline, build
 from longtake.presets import MODEL_FILE, Preset, find
+from longtake.rollout.asked import check_film
 from longtake.rollout.disk import disk_of, state_bytes
 from longtake.rollout.grid import Grid
 from longtake.server.bodies import Wanted
 from longtake.server.jobs import FilmRequest, Job
 from longtake.server.refusals import Refused
 from longtake.server.settings import Limits
+from longtake.text import Tokenizer
 
 _BYTES = 2
 _SPEEDS = 20
@@ -25,14 +25,14 @@ class Studio:
     """What can be made here."""
 
     preset: Preset
-    pipe: Pipeline
-    """Without weights; it checks and never makes."""
+    config: ModelConfig
+    """The model's shapes."""
     limits: Limits
 
     @property
-    def config(self) -> ModelConfig:
-        """The model's shapes."""
-        return self.pipe.config
+    def defaults(self) -> SampleConfig:
+        """The settings of a film if nobody asks for others."""
+        return self.config.sampling.settings()
 
     def request(self, wanted: Wanted) -> FilmRequest:
         """A film that the model can make.
@@ -44,8 +44,7 @@ class Studio:
         if wanted.model not in (None, self.preset.name):
             text = f"there is no such model; there is {self.preset.name}"
             raise Refused(422, "model_not_found", text, param="model")
-        self._check_limits(wanted.settings)
-        self.pipe.check(wanted.prompt, wanted.settings, wanted.cues)
+        self._check(wanted.prompt, wanted.settings, wanted.cues)
         if wanted.picture is not None:
             self.check_picture()
         return FilmRequest(
@@ -74,14 +73,14 @@ class Studio:
         if parent.status != "completed":
             text = f"the video is {parent.status}; only completed ones are extended"
             raise Refused(409, "not_completed", text, param="video")
-        self._check_limits(more.settings)
-        self.pipe.check(more.prompt, more.settings, more.cues)
+        self._check(more.prompt, more.settings, more.cues)
         return more
 
     def notices(self, request: FilmRequest) -> list[str]:
         """What the model will not read of the prompt."""
         texts = (request.prompt, *(cue.text for cue in request.cues))
-        told = (note for text in texts for note in self.pipe.tokenizer.read(text).notices())
+        tokenizer = Tokenizer(self.config.words, self.config.text.max_tokens)
+        told = (note for text in texts for note in tokenizer.read(text).notices())
         return list(dict.fromkeys(told))
 
     def blocks(self, settings: SampleConfig) -> int:
@@ -94,6 +93,10 @@ class Studio:
         if not self.config.chunk:
             return found.film, None
         return found.making, state_bytes(self.config, settings, _BYTES)
+
+    def _check(self, prompt: str, settings: SampleConfig, cues: Sequence[Cue]) -> None:
+        self._check_limits(settings)
+        check_film(self.preset.name, self.config, prompt, settings, cues=cues)
 
     def _check_limits(self, settings: SampleConfig) -> None:
         limits = self.limits
@@ -124,11 +127,7 @@ def open_studio(name: str, limits: Limits) -> Studio:
     except (OSError, ValueError, SettingError) as error:
         msg = f"cannot read the {MODEL_FILE} of {preset.name}: {error}"
         raise ModelError(msg) from error
-    with torch.device("meta"):
-        parts = build(config)
-    return Studio(
-        preset, Pipeline(name=preset.name, model_hash="", config=config, parts=parts), limits
-    )
+    return Studio(preset, config, limits)
 
 
 def speed(jobs: list[Job]) -> float | None:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.datastructures import UploadFile
 
 from longtake.config import FPS, Cue, from_dict, to_dict
 from longtake.errors import OutputError
@@ -52,17 +53,23 @@ _PARAM, _AFTER = "input_reference", "after"
 
 async def create(house: House, request: Request, key: str | None) -> Video:
     """Read a request for a film, keep its picture, and queue it."""
-    data, upload = await _read(house, request)
-    wanted = read_wanted(data, house.studio.pipe.defaults)
-    raw = await _picture(house, wanted, upload)
-    film = house.studio.request(wanted)
-    if raw is None:
-        return await _add(house, request, film, key, "")
-    house.studio.check_picture()
+    async with _read(request) as (data, upload):
+        wanted = read_wanted(data, house.studio.defaults)
+        picture = _picture(house, wanted, upload)
+        film = house.studio.request(wanted)
+        if picture is None:
+            return await _add(house, request, film, key, "")
+        house.studio.check_picture()
+        return await _add_with(house, request, film, key, picture)
+
+
+async def _add_with(
+    house: House, request: Request, film: FilmRequest, key: str | None, picture: BinaryIO
+) -> Video:
+    """Queue a film whose picture is kept first; without the film the picture goes."""
     files = house.files(new_id())
     try:
-        await store_picture(raw, files, film.settings)
-        digest = hashlib.sha256(raw).hexdigest()
+        digest = await store_picture(picture, files, film.settings)
         made = await _add(house, request, replace(film, picture=True), key, digest, job=files.job)
     except BaseException as error:
         files.remove()
@@ -88,7 +95,7 @@ async def extend(house: House, request: Request, key: str | None) -> Video:
 
 async def plan(house: House, request: Request) -> Plan:
     """What a film would take."""
-    wanted = read_wanted(await _read_json(request), house.studio.pipe.defaults)
+    wanted = read_wanted(await _read_json(request), house.studio.defaults)
     film = house.studio.request(wanted)
     settings = film.settings
     newest = house.store.page(_owner(request), after=None, limit=20, newest_first=True)
@@ -232,14 +239,15 @@ async def _add(
         raise Refused(429, "queue_full", text, headers={"Retry-After": "30"}) from None
 
 
-async def _read(house: House, request: Request) -> tuple[Any, UploadFile | bytes | None]:
-    """A body's fields, and its upload if it has one."""
+@asynccontextmanager
+async def _read(request: Request) -> AsyncIterator[tuple[Any, BinaryIO | None]]:
+    """A body's fields, and its upload if it has one, on the disk as long as the block lasts."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        return await _read_json(request), None
+        yield await _read_json(request), None
+        return
     fields: list[tuple[str, str]] = []
-    upload: bytes | None = None
-    most = house.config.limits.upload_bytes
+    upload: BinaryIO | None = None
     async with request.form(
         max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD
     ) as form:
@@ -247,11 +255,11 @@ async def _read(house: House, request: Request) -> tuple[Any, UploadFile | bytes
             if isinstance(value, str):
                 fields.append((name, value))
             elif name in (_PARAM, "image_reference"):
-                # One byte more than may come; the name that the client gave is not looked at.
-                upload = await value.read(most + 1)
+                # The name that the client gave is not looked at.
+                upload = value.file
             else:
                 raise Refused(422, "invalid_request", "this field takes no file", param=name[:200])
-    return read_form(fields), upload
+        yield read_form(fields), upload
 
 
 async def _read_json(request: Request) -> Any:  # noqa: ANN401 - JSON
@@ -261,9 +269,9 @@ async def _read_json(request: Request) -> Any:  # noqa: ANN401 - JSON
     return read_json(await request.body())
 
 
-async def _picture(house: House, wanted: Wanted, upload: UploadFile | bytes | None) -> bytes | None:
+def _picture(house: House, wanted: Wanted, upload: BinaryIO | None) -> BinaryIO | None:
     most = house.config.limits.upload_bytes
-    if isinstance(upload, bytes):
+    if upload is not None:
         check_picture(upload, most)
         return upload
     return None if wanted.picture is None else from_base64(wanted.picture, most)

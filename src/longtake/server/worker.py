@@ -22,7 +22,14 @@ import torch
 
 from longtake import __version__
 from longtake.config import from_dict
-from longtake.errors import CannotHere, InvalidInput, LongtakeError, OutputError, StateError
+from longtake.errors import (
+    CannotHere,
+    LongtakeError,
+    OutputError,
+    PromptError,
+    SettingError,
+    StateError,
+)
 from longtake.pipeline import Border, Event, Notice, Pipeline, Progress, load
 from longtake.server.desk import Desk, Jobs, Place, local_desk
 from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
@@ -126,7 +133,7 @@ class Worker:
             case StateError():
                 text = "the take was begun by another model or release, or is damaged; make it anew"
                 store.fail(lease, "state_error", text)
-            case InvalidInput():
+            case PromptError() | SettingError():
                 store.fail(lease, "invalid_request", str(error))
             case _:
                 _log(f"{type(error).__name__}", lease)

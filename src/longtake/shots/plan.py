@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from longtake.config import FPS, Cue, ModelConfig, SampleConfig
 from longtake.errors import ShotListError
-from longtake.rollout import Grid
+from longtake.rollout.grid import Grid
 from longtake.shots.retime import covered, needed
 from longtake.shots.shot import Shot, ShotList, before, order_of
 

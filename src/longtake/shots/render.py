@@ -16,8 +16,8 @@ from longtake.media.picture import read_picture
 from longtake.media.segments import join_segments
 from longtake.media.video import VideoWriter
 from longtake.pipeline import Border, Frames, Notice, Pipeline, Progress
-from longtake.rollout import Snapshot, load_snapshot, save_snapshot
 from longtake.rollout.pixels import checksum
+from longtake.rollout.snapshot import Snapshot, load_snapshot, save_snapshot
 from longtake.shots.plan import Planned, TakePlan, last_frame
 from longtake.shots.retime import Retiming, retimed
 from longtake.shots.shot import ShotList, before, order_of
