@@ -34,6 +34,7 @@ PATIENCE_S = 400
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
     return tmp_path / "home"
 
 
@@ -49,14 +50,15 @@ def batch(folder, out, *more):
 
 
 def ray_processes():
-    """Each process of Ray with its command line."""
+    """Each process of this test's Ray, told by the folder it was started in, with its command."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            is_ours = (path / "cwd").readlink() == Path.cwd()
         except OSError:
             continue
-        if words.startswith("ray::") or "longtake-ray-" in words:
+        if is_ours and (words.startswith("ray::") or "longtake-ray-" in words):
             found[int(path.name)] = words
     return found
 
