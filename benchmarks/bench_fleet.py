@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=200)
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0: only the run with a death")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -110,12 +110,14 @@ def main() -> None:
                 best[workers] = max(best.get(workers, 0), found["films_per_s"])
                 told = {"round": turn, **found, "same_bytes": hashes == same}
                 print(json.dumps({**told, **machine}), flush=True)
-        ratio = round(best[2] / best[1], 2)
-        print(json.dumps({"what": "two workers against one", "target": 1.8, "ratio": ratio}))
+        if best:
+            ratio = round(best[2] / best[1], 2)
+            told = {"what": "two workers against one", "target": 1.8, "ratio": ratio}
+            print(json.dumps(told), flush=True)
         found = run(folder, asked.engine, 2, asked.films, kill=True)
         hashes = found.pop("hashes")
         lost = asked.films - found["films"]
-        print(json.dumps({**found, "lost": lost, "same_bytes": hashes == same}))
+        print(json.dumps({**found, "lost": lost, "same_bytes": hashes == same if same else None}))
 
 
 if __name__ == "__main__":
