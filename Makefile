@@ -73,4 +73,4 @@ $(VENV)/.core: $(VENV)/.uv pyproject.toml constraints.txt
 	$(INSTALL) . && touch $@
 
 $(VENV)/.setup: $(VENV)/.core
-	$(INSTALL) ".[official,train,serve,interp,dev]" && touch $@
+	$(INSTALL) ".[official,train,serve,fleet,interp,dev]" && touch $@

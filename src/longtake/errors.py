@@ -9,6 +9,7 @@ LongtakeError
 │   ├── WeightsError        a weights file that is damaged, foreign or unsafe
 │   ├── StateError          a take's state that other weights or arithmetic made
 │   ├── ShotListError       a shot list that cannot be made as it is written
+│   ├── BatchError          a list of films that cannot be made as it is written
 │   └── MediaError          a picture or film that cannot be read
 └── CannotHere              exit 3: this machine cannot do it: memory, precision, a missing extra
 
@@ -56,6 +57,10 @@ class StateError(InvalidInput):
 
 class ShotListError(InvalidInput):
     """A shot list cannot be made as it is written; the message names row and column."""
+
+
+class BatchError(InvalidInput):
+    """A list of films cannot be made as it is written; the message names the line."""
 
 
 class MediaError(InvalidInput):

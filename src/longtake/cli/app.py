@@ -18,6 +18,7 @@ from cyclopts.exceptions import (
 
 from longtake import __version__
 from longtake.cli.animatic import animatic
+from longtake.cli.batch import batch
 from longtake.cli.branch import branch
 from longtake.cli.drift import drift
 from longtake.cli.evaluate import evaluate
@@ -50,6 +51,7 @@ app.command(App(name="shoot", default_command=shoot))
 app.command(App(name="animatic", default_command=animatic))
 app.command(App(name="reproduce", default_command=reproduce))
 app.command(App(name="serve", default_command=serve))
+app.command(App(name="batch", default_command=batch))
 app.command(App(name="train", default_command=train))
 app.command(App(name="evaluate", default_command=evaluate))
 app.command(App(name="drift", default_command=drift))
@@ -119,6 +121,11 @@ _VERBS = {
         missing="an option is missing; try: longtake serve --port 8000",
         one="a server takes options alone, got {!r}; try: longtake serve --data FOLDER",
         dash="its options begin with --",
+    ),
+    "batch": _Verb(
+        missing="the list is missing; try: longtake batch prompts.txt -o films",
+        one="one list makes one folder, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
     ),
     "train": _Verb(
         missing="the recipe is missing; try: longtake train previz --out FOLDER",

@@ -113,6 +113,28 @@ class ModelOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What runs the workers."""
+
+    engine: Literal["local", "ray"] = "local"
+    """What runs the workers: processes of this machine, or actors of a Ray cluster."""
+    ray_address: str = ""
+    """HOST:PORT of the cluster, or auto for one that runs here. Default: a Ray of one's own, on
+    this machine."""
+    workers: WholeNumber = 1
+    """Workers that make films, each with the model in memory."""
+    threads: WholeNumber = 0
+    """Threads of each worker; 0: as many as there are cores, with Ray one."""
+    model: str = "previz"
+    """Model by name, or a folder with a model.json; with Ray it lies there on every machine."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic; auto takes bf16 where the processor has it."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class SameModelOptions:
     """Which model goes on with a take: the one that began it."""
 

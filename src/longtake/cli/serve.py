@@ -3,11 +3,11 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from longtake.cli.options import WholeNumber
+from longtake.cli.options import EngineOptions, WholeNumber
 from longtake.errors import CannotHere
 
 TOKENS = "LONGTAKE_TOKENS"
@@ -33,29 +33,24 @@ class DoorOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class WorkOptions:
-    """What makes the films."""
+class KeepingOptions:
+    """What is kept."""
 
     data: Path = Path("longtake-data")
     """Folder of the queue and the films."""
-    model: str = "previz"
-    """Model by name, or a folder with a model.json."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic; auto takes bf16 where the processor has it."""
-    workers: WholeNumber = 1
-    """Processes that make films, each with the model in memory."""
-    threads: WholeNumber = 0
-    """Threads of each worker; 0: as many as there are cores."""
     keep_days: float = 7.0
     """How long a finished film is kept."""
 
 
-_DOOR, _WORK = DoorOptions(), WorkOptions()
+_DOOR, _WORK, _KEEPING = DoorOptions(), EngineOptions(), KeepingOptions()
 
 
-def serve(*, door: DoorOptions = _DOOR, work: WorkOptions = _WORK) -> None:
+def serve(
+    *,
+    door: DoorOptions = _DOOR,
+    work: EngineOptions = _WORK,
+    keeping: KeepingOptions = _KEEPING,
+) -> None:
     """Make films for whoever asks over HTTP.
 
     Jobs survive whatever happens to the server: they go on when it is started again with the
@@ -64,6 +59,7 @@ def serve(*, door: DoorOptions = _DOOR, work: WorkOptions = _WORK) -> None:
     Args:
         door: Who reaches it.
         work: What makes the films.
+        keeping: Where they are, and how long.
     """
     try:
         from longtake.server import run
@@ -76,17 +72,19 @@ def serve(*, door: DoorOptions = _DOOR, work: WorkOptions = _WORK) -> None:
     if door.token_file is not None:
         tokens += run.read_tokens(door.token_file)
     config = ServeConfig(
-        data=work.data.absolute(),
+        data=keeping.data.absolute(),
         host=door.host,
         port=door.port,
         model=work.model,
         device=work.device,
         precision=work.precision,
+        engine=work.engine,
+        ray_address=work.ray_address,
         workers=work.workers,
         threads=work.threads,
         tokens=tokens,
         hosts=tuple(name.lower() for name in door.allow_host),
         origins=door.allow_origin,
-        keep_days=work.keep_days,
+        keep_days=keeping.keep_days,
     )
     run.serve(config)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from longtake.server import reserve
 from longtake.server.crew import Crew
+from longtake.server.engines import Engine
 from longtake.server.files import JobFiles, strays
 from longtake.server.hub import Hub
 from longtake.server.log import log
@@ -84,7 +85,7 @@ class House:
             await asyncio.sleep(SWEEP_EVERY_S)
 
 
-def open_house(config: ServeConfig, studio: Studio) -> House:
+def open_house(config: ServeConfig, studio: Studio, engine: Engine) -> House:
     """Open the store and make everything ready; nothing runs before `House.open`.
 
     Raises:
@@ -103,5 +104,9 @@ def open_house(config: ServeConfig, studio: Studio) -> House:
         lease_s=config.lease_s,
         keep_s=int(config.keep_days * 86_400),
     )
-    crew = Crew(worker, config.workers, lambda name: writer.submit(lambda s: s.strike_worker(name)))
+
+    def died(name: str) -> object:
+        return writer.submit(lambda store: store.strike_worker(name))
+
+    crew = Crew(worker, config.workers, died, engine)
     return House(config, studio, store, writer, Hub(store), crew, Metrics())

@@ -1,7 +1,5 @@
 """The server's process: what is checked before it starts, and how it ends."""
 
-import fcntl
-import os
 import resource
 import signal
 import socket
@@ -18,12 +16,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from longtake.errors import CannotHere, OutputError
 from longtake.server.app import create_app
-from longtake.server.files import JOBS
+from longtake.server.engines import open_engine
 from longtake.server.house import open_house
 from longtake.server.log import log
+from longtake.server.presence import alone
 from longtake.server.settings import ServeConfig
 from longtake.server.studio import open_studio
-from longtake.storage import check_writable, output_errors
 
 _HEAD_BYTES = 32_768
 _SPARE_FILES = 64
@@ -37,8 +35,12 @@ def serve(config: ServeConfig) -> None:
         LongtakeError: it cannot start here, said before anything is answered.
     """
     studio = open_studio(config.model, config.limits)
-    with _alone(config.data), _listening(config) as listener:
-        house = open_house(config, studio)
+    with (
+        alone(config.data, "server"),
+        _listening(config) as listener,
+        open_engine(config.engines, config.data, config.lease_s) as engine,
+    ):
+        house = open_house(config, studio, engine)
         address = listener.getsockname()
         house = replace(house, config=replace(config, port=address[1]))
         server = _Server(
@@ -112,31 +114,6 @@ class _Timed(H11Protocol):
         self._timer = None
         if self.conn.their_state is h11.IDLE:
             self.transport.close()
-
-
-@contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    """Hold the data folder; two servers would sweep away each other's files.
-
-    Raises:
-        OutputError: it cannot be written.
-        CannotHere: another server has it.
-    """
-    with output_errors(data / "x"):
-        data.mkdir(parents=True, exist_ok=True)
-    check_writable(data / "store.sqlite")
-    with output_errors(data / JOBS):
-        (data / JOBS).mkdir(exist_ok=True)
-        lock = os.open(data / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = f"another server keeps its films in {data}; give another --data"
-            raise CannotHere(msg) from None
-        yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -43,6 +43,29 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What runs the workers."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, or actors of a Ray cluster."""
+    ray_address: str = ""
+    """HOST:PORT of the cluster, or auto for one that runs here; empty: a Ray of one's own."""
+    workers: int = 1
+    """Workers, each with the model in memory."""
+    threads: int = 0
+    """Threads of each; 0: as many as there are cores, with Ray one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where they compute; with Ray each takes a GPU unless it is cpu or the cluster has none."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that nobody would ask."""
+        if self.ray_address and self.engine != "ray":
+            msg = f"--ray-address {self.ray_address} is for --engine ray, got {self.engine}"
+            raise SettingError(msg)
+        check_ranges(("workers", self.workers, 1, 1024), ("threads", self.threads, 0, 1024))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeConfig:
     """How the server runs."""
 
@@ -58,10 +81,14 @@ class ServeConfig:
     """Where it computes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic."""
+    engine: Literal["local", "ray"] = "local"
+    """What runs the workers; see `EngineConfig`."""
+    ray_address: str = ""
+    """Where the Ray cluster is."""
     workers: int = 1
-    """Processes that make films, each with the model in memory."""
+    """Workers that make films, each with the model in memory."""
     threads: int = 0
-    """Threads of each; 0: as many as there are cores."""
+    """Threads of each; 0: as many as there are cores, with Ray one."""
     tokens: tuple[str, ...] = ()
     """Who may come in; each token has jobs of its own."""
     hosts: tuple[str, ...] = ()
@@ -92,9 +119,23 @@ class ServeConfig:
                 raise SettingError(msg)
         check_ranges(
             ("port", self.port, 0, 65_535),
-            ("workers", self.workers, 1, 64),
-            ("threads", self.threads, 0, 1024),
             ("keep_days", self.keep_days, 0.01, 36_500),
+        )
+        _ = self.engines
+
+    @property
+    def engines(self) -> EngineConfig:
+        """What runs the workers.
+
+        Raises:
+            SettingError: a number out of range, or an address for another engine.
+        """
+        return EngineConfig(
+            engine=self.engine,
+            ray_address=self.ray_address,
+            workers=self.workers,
+            threads=self.threads,
+            device=self.device,
         )
 
     @property

@@ -1,8 +1,8 @@
 """A worker: one process with one model that makes jobs, one after the other.
 
-It talks to nobody. What it is to do it reads from the store; what it did it writes there. From the
-server it gets one line of JSON with its settings, and a pipe whose end means: stop. To the server
-it prints lines of JSON: that it is ready, or why it cannot be.
+It talks to its desk alone: what it is to do it reads from the store, what it did it writes there.
+As a process it gets one line of JSON with its settings, and a pipe whose end means: stop; it prints
+lines of JSON: that it is ready, or why it cannot be. `fleet.rays` runs it on other machines.
 """
 
 import errno
@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import torch
 
+from longtake import __version__
 from longtake.config import from_dict
 from longtake.errors import (
     CannotHere,
@@ -30,16 +31,13 @@ from longtake.errors import (
     StateError,
 )
 from longtake.pipeline import Border, Event, Frames, Notice, Pipeline, Progress, load
-from longtake.server import reserve
-from longtake.server.files import JobFiles
+from longtake.server.desk import Desk, Jobs, Place, local_desk
 from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
 from longtake.server.log import log
 from longtake.server.look import look
 from longtake.server.making import make
-from longtake.server.presence import appear
 from longtake.server.schema import StoreError
-from longtake.server.settings import STORE, WorkerConfig
-from longtake.server.store import Store
+from longtake.server.settings import WorkerConfig
 
 TELL_EVERY_S = 0.1
 """Shortest time between two events of one stage; borders are always told."""
@@ -64,22 +62,21 @@ class _Cancelled(Exception):  # noqa: N818
 class Worker:
     """Takes jobs as long as it is wanted."""
 
-    def __init__(self, config: WorkerConfig, pipe: Pipeline, stop: threading.Event) -> None:
+    def __init__(
+        self, config: WorkerConfig, pipe: Pipeline, stop: threading.Event, desk: Desk
+    ) -> None:
         """Open the store.
 
         Raises:
             LongtakeError: it cannot be opened.
         """
-        self.config, self.pipe, self.stop = config, pipe, stop
-        self.data = Path(config.data)
-        self._present = appear(self.data, config.name)
-        self.store = Store(self.data / STORE, lease_s=config.lease_s)
-        self.store.hasten()
+        self.config, self.pipe, self.stop, self.desk = config, pipe, stop, desk
+        self.place, self.store = desk.place, desk.open()
 
     def run(self) -> None:
         """Make jobs until told to stop."""
         while not self.stop.is_set():
-            if reserve.free(self.data) < reserve.LEAST_FREE:
+            if not self.place.has_room():
                 self.stop.wait(1.0)
                 continue
             lease = self._insist(lambda: self.store.claim(self.config.name))
@@ -90,13 +87,13 @@ class Worker:
 
     def _work(self, lease: Lease) -> None:
         try:
-            with _beating(self.data / STORE, self.config, lease):
+            with _beating(self.desk, self.config, lease):
                 request = from_dict(FilmRequest, lease.job.request)
-                telling = _Telling(
-                    self.store, lease, request, self.stop, bool(self.pipe.config.chunk)
-                )
-                files = JobFiles(self.data, lease.job.id)
+                chunked = bool(self.pipe.config.chunk)
+                telling = _Telling(self.store, self.place, lease, request, self.stop, chunked)
+                files = self.place.files(lease)
                 made = make(self.pipe, request, files, lease.attempt, telling.hear)
+                self._hand_in(lease)
             self._insist(
                 lambda: self.store.complete(lease, asdict(made), keep_s=self.config.keep_s)
             )
@@ -104,6 +101,16 @@ class Worker:
             _log("lease lost", lease)
         except Exception as error:  # noqa: BLE001 - the edge of a job: the worker goes on
             self._account(lease, error)
+        finally:
+            self.place.leave(lease)
+
+    def _hand_in(self, lease: Lease) -> None:
+        def stored() -> bool:
+            self.place.hand_in(lease)
+            return True
+
+        if not self._insist(stored):
+            raise _Stopped
 
     def _account(self, lease: Lease, error: Exception) -> None:
         """Write down what became of an attempt that made no film."""
@@ -118,10 +125,10 @@ class Worker:
         match error:
             case _Cancelled():
                 store.drop(lease)
-                JobFiles(self.data, lease.job.id).remove()
+                self.place.clear(lease)
             case _Stopped():
                 store.park(lease)
-            case CannotHere() | OutputError() if _is_disk(error):
+            case CannotHere() | OutputError() | StoreError() if _is_disk(error):
                 text = "no space left on the server's disk; the job goes on when there is"
                 store.pause(lease, "insufficient_storage", text, PAUSE_S)
             case MemoryError() | CannotHere() | RuntimeError() if _is_memory(error):
@@ -143,7 +150,7 @@ class Worker:
             try:
                 return call()
             except StoreError:
-                if not reserve.use(self.data) and self.stop.wait(1.0):
+                if not self.place.make_room() and self.stop.wait(1.0):
                     return None
 
 
@@ -151,7 +158,8 @@ class Worker:
 class _Telling:
     """Passes a job's progress on, and notices after each step whether it is still wanted."""
 
-    store: Store
+    store: Jobs
+    place: Place
     lease: Lease
     request: FilmRequest
     stop: threading.Event
@@ -211,6 +219,8 @@ class _Telling:
 
     def _tell(self, event: Json, *, better: bool = False) -> None:
         try:
+            if better:
+                self.place.hand_in(self.lease)
             self.store.tell(self.lease, event, better=better)
         except StoreError:
             # An event less; the film does not wait for it.
@@ -250,13 +260,12 @@ def percent(event: Progress) -> int:
 
 
 @contextmanager
-def _beating(path: Path, config: WorkerConfig, lease: Lease) -> Iterator[None]:
+def _beating(desk: Desk, config: WorkerConfig, lease: Lease) -> Iterator[None]:
     """Give signs of life from a thread, for a step may take longer than a lease."""
     done = threading.Event()
 
     def beat() -> None:
-        store = Store(path, lease_s=config.lease_s)
-        store.hasten()
+        store = desk.open()
         while not done.wait(config.lease_s / 3):
             try:
                 store.beat(lease)
@@ -279,7 +288,8 @@ def _is_disk(error: LongtakeError) -> bool:
     cause = error.__cause__
     if isinstance(cause, OSError):
         return cause.errno in _NO_SPACE
-    return isinstance(error, CannotHere) and "of disk" in str(error)
+    full = isinstance(error, CannotHere) and "of disk" in str(error)
+    return full or isinstance(error, StoreError)
 
 
 def _is_memory(error: Exception) -> bool:
@@ -291,7 +301,38 @@ def _log(what: str, lease: Lease) -> None:
     log(f"worker: {lease.job.id} attempt {lease.attempt}: {what}")
 
 
-def _say(**line: object) -> None:
+def work(
+    config: WorkerConfig,
+    open_desk: Callable[[], Desk],
+    stop: threading.Event,
+    say: Callable[[Json], None],
+) -> int:
+    """Load the model and make jobs until told to stop.
+
+    Args:
+        config: What it is told.
+        open_desk: Makes its desk.
+        stop: Set when it is to end.
+        say: Hears that it is ready, or why it cannot be.
+
+    Returns:
+        An exit code.
+    """
+    try:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        pipe = load(config.model, device=config.device, precision=config.precision)
+        worker = Worker(config, pipe, stop, open_desk())
+    except LongtakeError as error:
+        say({"error": str(error)})
+        return error.exit_code
+    about = {"model_hash": pipe.model_hash, "precision": pipe.precision}
+    say({"ready": True, **about, "device": str(pipe.device), "version": __version__})
+    worker.run()
+    return 0
+
+
+def _say(line: Json) -> None:
     print(json.dumps(line), flush=True)  # noqa: T201 - the wire to the server
 
 
@@ -312,16 +353,8 @@ def main() -> None:
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    try:
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        pipe = load(config.model, device=config.device, precision=config.precision)
-        worker = Worker(config, pipe, stop)
-    except LongtakeError as error:
-        _say(error=str(error))
-        sys.exit(error.exit_code)
-    _say(ready=True, model_hash=pipe.model_hash, precision=pipe.precision, device=str(pipe.device))
-    worker.run()
+    data = Path(config.data)
+    sys.exit(work(config, lambda: local_desk(data, config.name, config.lease_s), stop, _say))
 
 
 if __name__ == "__main__":
