@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from longtake.quantize.codec import Format, Packed, decode, encode, stored_shape
 from longtake.quantize.product import product_fp8, product_nvfp4
 
-Way = Literal["unpack", "multiply"]
+Way = Literal["unpack", "multiply", "emulate"]
 """`unpack`: weights become the type of the input, one layer at a time: less memory, not faster.
-`multiply`: the input is rounded to the format as well, and the card multiplies in it."""
+`multiply`: the input is rounded to the format as well, and the card multiplies in it. `emulate`:
+the numbers of that on any device, slowly."""
 
 
 class QuantizedLinear(nn.Module):
@@ -59,7 +60,10 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
         """Multiply, by the way that was found to work here."""
-        if self.way == "unpack":
+        if self.way != "multiply":
+            if self.way == "emulate":
+                rounded = encode(x.flatten(0, -2), self.how)
+                x = decode(rounded, self.in_features, x.dtype).view_as(x)
             return F.linear(x, self.weight_as(x.dtype), self.bias)
         product = product_fp8 if self.how == "fp8" else product_nvfp4
         y = product(x.flatten(0, -2), self.packed).to(x.dtype).unflatten(0, x.shape[:-1])
