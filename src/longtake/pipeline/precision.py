@@ -1,7 +1,7 @@
 """Arithmetic by name, as the device at hand really has it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -67,6 +67,11 @@ def arithmetic_for(asked: Precision, device: torch.device) -> Arithmetic:
             raise CannotHere(msg)
         case _:
             return Arithmetic(dtype=_DTYPES[asked])
+
+
+def precision_named(told: str) -> Precision:
+    """The arithmetic that a film says it was made in; bf16 if it says none that is known."""
+    return next((known for known in get_args(Precision) if known == told), "bf16")
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -2,7 +2,7 @@
 
 from longtake.quantize.codec import Format
 from longtake.quantize.guard import guard
-from longtake.quantize.layer import QuantizedLinear
+from longtake.quantize.layer import QuantizedLinear, Way
 from longtake.quantize.layout import (
     QUANTIZED_FILE,
     Layout,
@@ -27,6 +27,7 @@ __all__ = [
     "Format",
     "Layout",
     "QuantizedLinear",
+    "Way",
     "check_filled",
     "choose_way",
     "describe",

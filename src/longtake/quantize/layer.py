@@ -1,7 +1,7 @@
 """A linear layer that holds its weights in few bits."""
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +39,10 @@ class QuantizedLinear(nn.Module):
     @classmethod
     def of(
         cls, weight: Float[Tensor, "rows columns"], bias: nn.Parameter | None, how: Format
-    ) -> Self:
+    ) -> "QuantizedLinear":
         """The layer that comes nearest to these weights."""
         with torch.device("meta"):
-            layer = cls(*weight.shape, how, bias)
+            layer = cls(len(weight), weight.shape[1], how, bias)
         packed = encode(weight.detach(), how)
         layer.codes, layer.scales = _still(packed.codes), _still(packed.scales)
         if packed.tensor_scale is not None:
@@ -69,7 +69,7 @@ class QuantizedLinear(nn.Module):
         y = product(x.flatten(0, -2), self.packed).to(x.dtype).unflatten(0, x.shape[:-1])
         return y if self.bias is None else y + self.bias
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's own signature
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":  # noqa: FBT001, FBT002 - torch's own signature
         def moved(tensor: Tensor) -> Tensor:
             after = fn(tensor)
             same = tensor is self.bias or after.dtype == tensor.dtype

@@ -77,7 +77,9 @@ def describe(model: nn.Module, how: Format, model_hash: str) -> Layout:
     )
 
 
-def read_layout(content: Mapping[str, Any], where: str, model: nn.Module, model_hash: str) -> Layout:
+def read_layout(
+    content: Mapping[str, Any], where: str, model: nn.Module, model_hash: str
+) -> Layout:
     """A description, if it is one that we read and of this network.
 
     Args:

@@ -29,10 +29,8 @@ def has_units(how: Format, device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= FIRST_WITH[how]
 
 
-def product_fp8(
-    x: Float[Tensor, "n columns"], packed: Packed
-) -> Float[Tensor, "n rows"]:
-    """x W^T with a scale for each row of x and of W; sums in fp32, the result in bf16."""
+def product_fp8(x: Float[Tensor, "n columns"], packed: Packed) -> Float[Tensor, "n rows"]:
+    """Product x W^T with a scale for each row of x and of W; sums in fp32, the result in bf16."""
     rounded = _rows_fp8(x)
     return torch._scaled_mm(
         rounded.codes.view(E4M3),
@@ -44,10 +42,8 @@ def product_fp8(
     )
 
 
-def product_nvfp4(
-    x: Float[Tensor, "n columns"], packed: Packed
-) -> Float[Tensor, "n rows"]:
-    """x W^T with scales of blocks and tensors; sums in fp32, the result in bf16."""
+def product_nvfp4(x: Float[Tensor, "n columns"], packed: Packed) -> Float[Tensor, "n rows"]:
+    """Product x W^T with scales of blocks and tensors; sums in fp32, the result in bf16."""
     rounded = encode(x, "nvfp4")
     assert rounded.tensor_scale is not None
     assert packed.tensor_scale is not None

@@ -77,9 +77,7 @@ def decode_fp8(codes: Sequence[Sequence[int]], scales: Sequence[float]) -> list[
 
 def encode_nvfp4(matrix: Matrix) -> tuple[list[list[int]], list[list[int]], float]:
     """Bytes of every row, code of each block's scale, and the scale of all."""
-    whole = max(
-        F32(max(_most(row) for row in matrix)) / F32(E4M3_MAX * E2M1_MAX), F32(LEAST_SCALE)
-    )
+    whole = max(F32(max(_most(row) for row in matrix)) / F32(E4M3_MAX * E2M1_MAX), F32(LEAST_SCALE))
     all_bytes, all_scales = [], []
     for row in matrix:
         padded = [*row, *[0.0] * (-len(row) % BLOCK)]

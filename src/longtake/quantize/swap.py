@@ -73,8 +73,9 @@ def prepare(model: nn.Module, how: Format, names: Sequence[str]) -> None:
     """Put empty low-bit layers without memory in their places, for a file to fill."""
     for name in names:
         module = model.get_submodule(name)
+        rows, columns = matrix_of(module).shape
         with torch.device("meta"):
-            layer = QuantizedLinear(*matrix_of(module).shape, how, _bias(module))
+            layer = QuantizedLinear(rows, columns, how, _bias(module))
         put(model, name, layer)
 
 
