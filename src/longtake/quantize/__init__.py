@@ -19,6 +19,7 @@ from longtake.quantize.swap import (
     prepare,
     quantize,
     quantized_layers,
+    swapped,
 )
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "quantize",
     "quantized_layers",
     "read_layout",
+    "swapped",
     "trials",
 ]

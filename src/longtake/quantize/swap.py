@@ -1,6 +1,7 @@
 """Which layers of a denoiser go into few bits, and putting them in their places."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from einops import rearrange
@@ -67,6 +68,24 @@ def quantize(
         lies = matrix.device
         layer = QuantizedLinear.of(matrix.to(encoder or lies), bias, how)
         put(model, name, layer.to(lies))
+
+
+@contextmanager
+def swapped(model: nn.Module, how: Format, names: Iterable[str], way: Way) -> Iterator[None]:
+    """Layers in few bits for a while; then they are as they were, to the bit."""
+    before = [(name, model.get_submodule(name)) for name in names]
+    weights = {name: module.get_parameter("weight") for name, module in before}
+    quantize(model, how, [name for name, _ in before])
+    choose_way(model, way)
+    try:
+        yield
+    finally:
+        for name, module in before:
+            if hasattr(module, PRODUCT):
+                setattr(module, PRODUCT, None)
+                module.weight = weights[name]
+            else:
+                put(model, name, module)
 
 
 def prepare(model: nn.Module, how: Format, names: Sequence[str]) -> None:
