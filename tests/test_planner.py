@@ -77,14 +77,14 @@ def test_few_bits_take_a_half_and_a_quarter_of_the_published_weights():
     fp8, _ = weight_bytes(config, Weights(dtype=torch.bfloat16, how="fp8"))
     nvfp4, _ = weight_bytes(config, Weights(dtype=torch.bfloat16, how="nvfp4"))
     assert fp8 / whole == pytest.approx(0.557, abs=0.01)
-    assert nvfp4 / whole == pytest.approx(0.363, abs=0.01)
+    assert nvfp4 / whole == pytest.approx(0.395, abs=0.01)
 
 
 @pytest.mark.parametrize("how", ["fp8", "nvfp4"])
 def test_a_forward_in_few_bits_takes_what_was_planned(how):
     weights = Weights(dtype=torch.float32, how=how)
     model = Transformer(SMALL).requires_grad_(False)
-    quantize(model, how, low_layers(model))
+    quantize(model, how, low_layers(model, how))
     latents, text = torch.randn(1, 4, 3, 4, 6), torch.randn(1, 7, SMALL.text_width)
     sigma, mask = torch.rand(1, 3).double(), torch.ones(1, 7, dtype=torch.bool)
     with torch.no_grad(), live_peak() as real:

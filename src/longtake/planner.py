@@ -165,7 +165,7 @@ def _network(config: TransformerConfig, weights: Weights) -> Transformer:
     with torch.device(META):
         model = Transformer(config).to(weights.dtype).requires_grad_(False)
     if weights.how is not None:
-        prepare(model, weights.how, low_layers(model))
+        prepare(model, weights.how, low_layers(model, weights.how))
         choose_way(model, weights.way)
     return model
 

@@ -74,12 +74,16 @@ def test_the_plan_takes_the_first_way_that_fits_and_refuses_with_one_that_would(
     assert ways["none"].denoise > ways["text"].denoise >= ways["block"].denoise
     assert ways["none"].decode > ways["text"].decode
     for limit in most.values():
-        made = predict(found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False)
+        made = predict(
+            found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False
+        )
         assert made.device_bytes <= limit
         assert made.offload == next(w for w, bytes in most.items() if bytes <= limit)
     with pytest.raises(CannotHere, match=r"needs .* GiB with --offload block; .*would fit"):
         limit = most["block"] * 9 // 10
-        predict(found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False)
+        predict(
+            found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False
+        )
 
 
 def test_the_verb_tells_every_way_the_time_and_the_licences(model, capsys):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtake.model import Transformer
-from longtake.quantize import Format, low_layers, quantized_layers, swapped
+from longtake.quantize import Format, all_layers, low_layers, quantized_layers, swapped
 from longtake.quantize.codec import decode, encode
 from longtake.quantize.swap import matrix_of
 
@@ -44,7 +44,7 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeCost:
-    """The denoiser with all of those layers in a format."""
+    """The denoiser with all layers in a format that go into it."""
 
     rounding: Rounding
     """The format."""
@@ -78,7 +78,7 @@ def passes_of(denoiser: nn.Module, make: Make, most: int) -> tuple[Tensor, list[
 
 def layer_costs(denoiser: Transformer, passes: Sequence[Inputs]) -> Iterator[Step | LayerCost]:
     """Every layer alone, in fp32 otherwise; the denoiser is in fp32 and left as it was."""
-    names = low_layers(denoiser)
+    names = all_layers(denoiser)
     exact = [denoiser(*given) for given in passes]
     seen = _inputs_of(denoiser, names, passes[len(passes) // 2])
     for number, name in enumerate(names):
@@ -105,8 +105,8 @@ def whole_costs(
             velocity=_error([lower(*given) for given in passes], exact),
             clips_db=None,
         )
-    names = low_layers(denoiser)
     for how in FEW:
+        names = low_layers(denoiser, how)
         for rounded in ("weights", "weights and inputs"):
             way = "unpack" if rounded == "weights" else "emulate"
             with swapped(denoiser, how, names, way):
@@ -189,7 +189,9 @@ def _rounded(values: Float[Tensor, "a b"], how: Rounding) -> Float[Tensor, "a b"
 
 def _error(found: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
     """Root of the summed squares of what differs, over that of what should be."""
-    off = sum((a.double() - b.double()).square().sum().item() for a, b in zip(found, exact, strict=True))
+    off = sum(
+        (a.double() - b.double()).square().sum().item() for a, b in zip(found, exact, strict=True)
+    )
     whole = sum(b.double().square().sum().item() for b in exact)
     return math.sqrt(off / whole) if whole else math.sqrt(off)
 

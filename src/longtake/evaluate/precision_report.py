@@ -46,7 +46,9 @@ class PrecisionReport:
         lines.append(f"{'all layers':<28}{'velocity':>10}   clips against fp32")
         for cost in self.whole:
             clips = "not made" if cost.clips_db is None else _decibels(cost.clips_db)
-            lines.append(f"{f'{cost.rounding}, {cost.rounded}':<28}{cost.velocity:>10.2e}   {clips}")
+            lines.append(
+                f"{f'{cost.rounding}, {cost.rounded}':<28}{cost.velocity:>10.2e}   {clips}"
+            )
         lines += ["", f"{'layer alone':<44}{'fp8':>10}{'nvfp4':>10}"]
         worst = sorted(self.layers, key=lambda cost: -cost.velocity["nvfp4"])
         for cost in worst[:MOST_SHOWN]:

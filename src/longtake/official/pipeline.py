@@ -191,13 +191,13 @@ class OfficialPipeline:
             return self._draw(settings, place, step).to(device)
 
         count = self.model.latent_frames(settings.frames)
-        yield from roll(self._denoiser(), *condition[0], draw, count)
+        yield from roll(self.denoiser(), *condition[0], draw, count)
 
     def velocity(
         self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
     ) -> Latents:
         """What the denoiser predicts, each latent frame at its own sigma."""
-        return self._denoiser()(noisy, sigma, *embedding)[:, : noisy.shape[1]].float()
+        return self.denoiser()(noisy, sigma, *embedding)[:, : noisy.shape[1]].float()
 
     def first_frame(self, image: UInt8[Tensor, "height width 3"]) -> First:
         """Latents of the first frame."""
@@ -220,7 +220,7 @@ class OfficialPipeline:
     ) -> Iterator[Latents]:
         """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
         device = self.running.device
-        velocity = _Velocity(self._denoiser(), condition, settings, first)
+        velocity = _Velocity(self.denoiser(), condition, settings, first)
         x = noise.to(device, torch.float32)
         # Only the frames to come go through the solver.
         x = x if first is None else x[:, :, 1:]
@@ -240,7 +240,8 @@ class OfficialPipeline:
         shape = (self.model.vae.channels, settings.height // stride, settings.width // stride)
         return flow.frame_noise(settings.seed, latent_frames, shape, step=step)[None]
 
-    def _denoiser(self) -> Transformer:
+    def denoiser(self) -> Transformer:
+        """The denoiser, loaded when it is first asked for."""
         if self._transformer is None:
             running, folder = self.running, self.model.folder / "transformer"
             on_host = running.offload == "block"

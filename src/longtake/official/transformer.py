@@ -65,7 +65,7 @@ def load_transformer(
             tensor = joined(stored, (read(n) for n in stored.names)).to(place, dtype, copy=True)
             model.load_state_dict({name: tensor}, strict=False, assign=True)
     if how:
-        quantize(model, how, low_layers(model), encoder)
+        quantize(model, how, low_layers(model, how), encoder)
     return model.to(device).requires_grad_(False)
 
 

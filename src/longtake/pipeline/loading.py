@@ -130,4 +130,4 @@ def _fill_denoiser(
         return
     _fill(denoiser, preset, name)
     if arithmetic.how is not None:
-        quantize(denoiser, arithmetic.how, low_layers(denoiser), device)
+        quantize(denoiser, arithmetic.how, low_layers(denoiser, arithmetic.how), device)

@@ -14,6 +14,7 @@ from longtake.quantize.product import has_units
 from longtake.quantize.selftest import multiplies, trials
 from longtake.quantize.swap import (
     LOW,
+    all_layers,
     choose_way,
     low_layers,
     prepare,
@@ -29,6 +30,7 @@ __all__ = [
     "Layout",
     "QuantizedLinear",
     "Way",
+    "all_layers",
     "check_filled",
     "choose_way",
     "describe",

@@ -69,7 +69,7 @@ class QuantizedLinear(nn.Module):
         y = product(x.flatten(0, -2), self.packed).to(x.dtype).unflatten(0, x.shape[:-1])
         return y if self.bias is None else y + self.bias
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":  # noqa: FBT001, FBT002 - torch's own signature
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
         def moved(tensor: Tensor) -> Tensor:
             after = fn(tensor)
             same = tensor is self.bias or after.dtype == tensor.dtype

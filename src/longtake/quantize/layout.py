@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from longtake.config import from_dict
 from longtake.errors import SettingError, WeightsError
 from longtake.quantize.codec import BLOCK, E4M3, Format, Packed, decode
-from longtake.quantize.swap import low_layers, quantized_layers
+from longtake.quantize.swap import all_layers, quantized_layers
 
 QUANTIZED_FILE = "quantized.json"
 """Name of the description, beside the weights."""
@@ -112,7 +112,7 @@ def read_layout(
     if layout.model != model_hash:
         msg = f"{where} is of another model than the one it lies beside; quantize this one"
         raise WeightsError(msg)
-    known = set(low_layers(model))
+    known = set(all_layers(model))
     for layer in layout.layers:
         if layer.name not in known or len(layer.check) != SUMS:
             msg = f"{where}: this model has no layer {layer.name[:80]!r} that goes into few bits"

@@ -25,21 +25,29 @@ LOW = (
 High stay the queries, keys and values themselves and the sums over them, norms, noise level,
 patches, head, the text's projections, keys and values, and the depthwise convolution. So did the
 low-bit releases of this family (SVDQuant for SANA, SANA-Streaming), apart from the temporal
-convolution, which some of them kept; `longtake precision-report` shows what it costs here.
+convolution, which some of them kept; `longtake precision-report` shows what each costs.
 """
+HIGH: dict[Format, tuple[str, ...]] = {"fp8": (), "nvfp4": ("self_attention.out",)}
+"""What of these stays high in a format: a twentieth of the weights, a third of nvfp4's error."""
 PRODUCT = "product"
 """Where a temporal convolution keeps a stand-in for its taps."""
 
 
-def low_layers(model: nn.Module, keep: Collection[str] = ()) -> tuple[str, ...]:
-    """Names of the layers that go into few bits, in order.
+def all_layers(model: nn.Module) -> tuple[str, ...]:
+    """Names of the layers that can go into few bits, in order."""
+    return tuple(name for name, _ in model.named_modules() if name.endswith(LOW))
+
+
+def low_layers(model: nn.Module, how: Format, keep: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the layers that go into a format, in order.
 
     Args:
         model: A denoiser.
-        keep: Names, or ends of names, of layers that stay as they are.
+        how: The format.
+        keep: Names, or ends of names, of more layers that stay as they are.
     """
-    names = (name for name, _ in model.named_modules() if name.endswith(LOW))
-    return tuple(name for name in names if not name.endswith(tuple(keep) or ("\0",)))
+    high = (*HIGH[how], *keep)
+    return tuple(name for name in all_layers(model) if not (high and name.endswith(high)))
 
 
 def matrix_of(module: nn.Module) -> Float[Tensor, "rows columns"]:
