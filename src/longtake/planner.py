@@ -37,7 +37,7 @@ class _Counting(TorchDispatchMode):
         super().__init__()
         self.peak = peak
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.before: set[int] = set()
+        self.before: dict[int, StorageWeakRef] = {}
 
     def __torch_dispatch__(
         self,
@@ -49,7 +49,8 @@ class _Counting(TorchDispatchMode):
         for tensor in _tensors((args, kwargs or {})):
             reference = StorageWeakRef(tensor.untyped_storage())
             if reference.cdata not in self.alive:
-                self.before.add(reference.cdata)
+                # Held, so that no later storage is met under the same address.
+                self.before.setdefault(reference.cdata, reference)
         result = func(*args, **(kwargs or {}))
         self.alive = {key: item for key, item in self.alive.items() if not item[0].expired()}
         for tensor in _tensors(result):

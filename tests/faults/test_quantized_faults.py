@@ -4,8 +4,9 @@ Each fault is written with fresh checksums, as a careless tool would.
 """
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -13,36 +14,64 @@ from safetensors.torch import load_file
 
 from longtake.checkpoints import save_tensors
 from longtake.cli.main import run
-from longtake.config import to_dict
+from longtake.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    SampleConfig,
+    TextConfig,
+    TransformerConfig,
+    to_dict,
+)
 from longtake.errors import LongtakeError, WeightsError
 from longtake.pipeline import build, load
 from longtake.pipeline.quantized import packed_types
+from longtake.presets import MODEL_FILE, PARTS
+from longtake.quantize import QUANTIZED_FILE
 
 pytestmark = pytest.mark.faults
 QKV = "blocks.0.self_attention.qkv"
 
 
-def stored(folder, config, seed=0):
-    """A model of our own with random weights."""
-    torch.manual_seed(seed)
-    folder.mkdir()
-    for name, part in zip(("text", "transformer", "autoencoder"), build(config), strict=True):
-        save_tensors(folder / f"{name}.safetensors", part.state_dict())
-    (folder / "model.json").write_text(json.dumps(to_dict(config)))
-    return folder
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A function from a format, a depth and a seed to a model in full and in it, each made once."""
+    place = tmp_path_factory.mktemp("models")
+
+    @cache
+    def make(how, depth, seed):
+        denoiser = TransformerConfig(
+            latent_channels=8, width=48, depth=depth, heads=2, text_width=24, segment=2
+        )
+        config = ModelConfig(
+            autoencoder=AutoencoderConfig(
+                latent_channels=8, widths=(16, 24, 32), encoder_blocks=(1, 1, 1),
+                decoder_blocks=(1, 1, 1),
+            ),
+            transformer=denoiser,
+            text=TextConfig(width=24, depth=1, heads=2, max_tokens=12),
+            words=("a", "ball", "red"),
+            max_frames=33,
+        )  # fmt: skip
+        source, out = (place / f"{kind}_{how}_{depth}_{seed}" for kind in ("full", "few"))
+        source.mkdir()
+        torch.manual_seed(seed)
+        for name, part in zip(PARTS, build(config), strict=True):
+            save_tensors(source / f"{name}.safetensors", part.state_dict())
+        (source / MODEL_FILE).write_text(json.dumps(to_dict(config)))
+        assert run(["quantize", str(source), "--precision", how, "-o", str(out), "--quiet"]) == 0
+        return source, out
+
+    return make
 
 
 @pytest.fixture
-def few(tmp_path, tiny):
-    """A function from a format to a folder of a model stored in it."""
+def few(made, tmp_path):
+    """A function from a format to a folder of a model stored in it, to be spoilt."""
 
-    def make(how, config=tiny, seed=0):
-        source = stored(tmp_path / f"full_{how}_{seed}_{config.transformer.depth}", config, seed)
-        out = tmp_path / f"{how}_{seed}_{config.transformer.depth}"
-        assert run(["quantize", str(source), "--precision", how, "-o", str(out), "--quiet"]) == 0
-        return out
+    def copy(how, depth=1, seed=0):
+        return shutil.copytree(made(how, depth, seed)[1], tmp_path / f"{how}_{depth}_{seed}")
 
-    return make
+    return copy
 
 
 def change(folder, harm: Callable[[dict[str, torch.Tensor]], None]):
@@ -54,7 +83,7 @@ def change(folder, harm: Callable[[dict[str, torch.Tensor]], None]):
 
 
 def describe(folder, **changes):
-    path = folder / "quantized.json"
+    path = folder / QUANTIZED_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -68,16 +97,14 @@ def refused(folder, *fragments):
 
 
 @pytest.mark.parametrize("how", ["fp8", "nvfp4"])
-def test_a_model_in_few_bits_is_smaller_and_makes_what_its_source_makes_in_that_format(
-    few, tmp_path, how
-):
-    folder = few(how)
-    source = next(tmp_path.glob("full_*"))
+def test_a_model_in_few_bits_is_smaller_and_makes_what_its_source_makes_in_that_format(made, how):
+    source, folder = made(how, 1, 0)
     pipe, plain = load(str(folder), device="cpu"), load(str(source), device="cpu", precision=how)
     assert pipe.precision == how
     assert pipe.notes == plain.notes
     assert "not faster" in pipe.notes[0]
-    films = [each.generate("a red ball", seconds=0.25).frames for each in (pipe, plain)]
+    small = SampleConfig(width=64, height=64, frames=5, steps=2)
+    films = [each.generate("a red ball", settings=small).frames for each in (pipe, plain)]
     assert torch.equal(*films)
     sizes = [(f / "transformer.safetensors").stat().st_size for f in (folder, source)]
     assert sizes[0] < {"fp8": 0.5, "nvfp4": 0.45}[how] * sizes[1]
@@ -170,7 +197,7 @@ def test_another_order_of_bits_or_scales_is_refused(few, harm):
 def test_a_description_that_does_not_fit_is_refused(few, changes, told):
     folder = few("nvfp4")
     describe(folder, **changes)
-    refused(folder, "quantized.json", told)
+    refused(folder, QUANTIZED_FILE, told)
 
 
 def test_weights_of_another_model_of_the_same_shapes_are_refused(few):
@@ -180,18 +207,15 @@ def test_weights_of_another_model_of_the_same_shapes_are_refused(few):
     refused(one, "of another model")
 
 
-def test_weights_of_a_model_of_other_shapes_are_refused(few, tiny):
-    deeper = replace(tiny, transformer=replace(tiny.transformer, depth=3))
-    one, other = few("fp8"), few("fp8", deeper)
-    for path in other.glob("*.json"):
-        if path.name == "quantized.json":
-            (one / path.name).write_bytes(path.read_bytes())
+def test_weights_of_a_model_of_other_shapes_are_refused(few):
+    one, other = few("fp8"), few("fp8", depth=2)
+    (one / QUANTIZED_FILE).write_bytes((other / QUANTIZED_FILE).read_bytes())
     refused(one, "of another model")
 
 
 def test_without_its_description_it_is_refused(few):
     folder = few("fp8")
-    (folder / "quantized.json").unlink()
+    (folder / QUANTIZED_FILE).unlink()
     refused(folder, "missing")
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
@@ -195,6 +196,7 @@ def _state_bytes(model: PublicModel, settings: OfficialConfig, dtype: torch.dtyp
     return config.depth * (sums + cells * config.width * dtype.itemsize)
 
 
+@lru_cache(maxsize=128)
 def decode_bytes(
     model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *, tiled: bool
 ) -> int:

@@ -66,7 +66,9 @@ class QuantizedLinear(nn.Module):
                 x = decode(rounded, self.in_features, x.dtype).view_as(x)
             return F.linear(x, self.weight_as(x.dtype), self.bias)
         product = product_fp8 if self.how == "fp8" else product_nvfp4
-        y = product(x.flatten(0, -2), self.packed).to(x.dtype).unflatten(0, x.shape[:-1])
+        # The kernels read rows; after a convolution they may lie as columns.
+        rows = x.flatten(0, -2).contiguous()
+        y = product(rows, self.packed).to(x.dtype).unflatten(0, x.shape[:-1])
         return y if self.bias is None else y + self.bias
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
