@@ -4,7 +4,7 @@ VENV ?= .venv
 PROMPT ?= a red ball bounces on a grass field during the day
 FILM ?= film.mp4
 BIN := $(VENV)/bin
-.PHONY: film setup test test-slow coverage check figures docs bench soak
+.PHONY: film setup test test-slow coverage check figures docs hardware bench soak
 
 # uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
 ifndef UV_FIND_LINKS
@@ -44,6 +44,9 @@ docs: $(VENV)/.core  # the reference pages, from the code
 	$(BIN)/python -m longtake.cli.reference > docs/reference/cli.md
 	$(BIN)/python -m longtake.cli.settings_page > docs/reference/settings.md
 	$(BIN)/python -m longtake.cli.python_page > docs/reference/python.md
+
+hardware: $(VENV)/.setup  # the page of what machine is needed; two minutes
+	$(BIN)/python -m longtake.cli.hardware_page > docs/hardware.md
 
 soak: $(VENV)/.core  # a hundred takes killed at random moments and resumed; about 15 minutes
 	$(BIN)/python benchmarks/soak_takes.py --rounds 100 --kills 2

@@ -51,15 +51,17 @@ Made by `python -m longtake.cli.hardware_page`; no number on this page was typed
 | 12.3 † | measured and sent in by a user, in a file `contributed_….jsonl` there |
 | *~12.3* | computed by the planner from shapes alone; never run |
 
-A computed figure counts every value that is alive at once, as `longtake plan` does; the allocator's gaps and the kernels' own
-room come on top, which is why a card is taken for full at 94 % of its memory. The embedded model `previz` runs everywhere: a film
-of 5 s takes under 2 GiB. Films longer than a model was trained on can be computed; whether they are any good was not measured.
+A computed figure counts every value that is alive at once, as `longtake plan` does. The
+allocator's gaps and the kernels' own room come on top, so a card is taken for full at 94 % of its
+memory. The embedded model `previz` runs everywhere: a film of 5 s takes under 2 GiB. Films longer
+than a model was trained on can be computed; whether they are any good was not measured.
 """
 _TIME = """
 ## Time
 
-Work of a film as published: 50 steps with guidance, 100 forwards; LongSANA 5 forwards a chunk. At 100 TFLOP/s kept up, 1 PFLOP
-takes 10 s; `longtake plan` runs a layer on your card and tells the time there. Loading, text and VAE are not in it.
+Work of a film as published: 50 steps with guidance, 100 forwards; LongSANA 5 forwards a chunk.
+At 100 TFLOP/s kept up, 1 PFLOP takes 10 s; `longtake plan` runs a layer on your card and tells the
+time there. Loading, text and VAE are not in it.
 
 | model | film | frames | work, PFLOP | measured, s |
 |---|---|---|---|---|
