@@ -63,7 +63,7 @@ Work of a film as published: 50 steps with guidance, 100 forwards; LongSANA 5 fo
 At 100 TFLOP/s kept up, 1 PFLOP takes 10 s; `longtake plan` runs a layer on your card and tells the
 time there. Loading, text and VAE are not in it.
 
-| model | film | frames | work, PFLOP | measured, s |
+| model | film | frames | work, PFLOP | by the measured forward, s |
 |---|---|---|---|---|
 """
 
