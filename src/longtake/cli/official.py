@@ -72,14 +72,7 @@ def film_of(
         arithmetic = arithmetic_for_public(found, model, device)
         if note := arithmetic.note(device):
             warnings.append(note)
-        running = Running(
-            device=device,
-            dtype=arithmetic.dtype,
-            how=arithmetic.how,
-            offload=public.offload or "text",
-            cache=cache_folder() / "embeddings",
-        )
-        pipe = OfficialPipeline(found, running)
+        pipe = OfficialPipeline(found, _running(arithmetic, device, public))
         pipe.check(text, settings)
         picture, checksum = None, ""
         if take.image is not None:
@@ -103,6 +96,16 @@ def film_of(
         tags = record.tags() if out.metadata else {}
         warnings += write_film(events, record, output, tags, show)
     tell_report(_report(record, output, started, warnings), out)
+
+
+def _running(arithmetic: Arithmetic, device: torch.device, public: PublicOptions) -> Running:
+    return Running(
+        device=device,
+        dtype=arithmetic.dtype,
+        how=arithmetic.how,
+        offload=public.offload or "text",
+        cache=cache_folder() / "embeddings",
+    )
 
 
 def settings_for(
