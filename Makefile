@@ -5,7 +5,7 @@ PROMPT ?= a red ball bounces on a grass field during the day
 FILM ?= film.mp4
 BIN := $(VENV)/bin
 AXE := 4.14.1
-.PHONY: film setup test test-slow test-studio coverage check figures studio-figures docs bench soak
+.PHONY: film setup test test-slow test-studio coverage check figures studio-figures docs hardware bench soak
 
 # uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
 ifndef UV_FIND_LINKS
@@ -54,6 +54,9 @@ docs: $(VENV)/.core  # the reference pages, from the code
 	$(BIN)/python -m longtake.cli.settings_page > docs/reference/settings.md
 	$(BIN)/python -m longtake.cli.python_page > docs/reference/python.md
 	$(BIN)/python tests/faults/rows.py > docs/reference/faults.md
+
+hardware: $(VENV)/.setup  # the page of what machine is needed; two minutes
+	$(BIN)/python -m longtake.cli.hardware_page > docs/hardware.md
 
 soak: setup  # the full counts of the faults: takes, the server, its workers killed a hundred times; about an hour
 	$(BIN)/python benchmarks/soak_takes.py --rounds 100 --kills 2

@@ -1,6 +1,7 @@
 """What a model gets right, over many films by several processes; prints one JSON line.
 
 python benchmarks/score_films.py [--model previz] [--level first] [--films 200] [--jobs 8]
+    [--precision fp8] [--emulate]
 
 The films and marks are those of `longtake evaluate` with the same seed; it runs without the command
 line's libraries, as on a bare GPU machine.
@@ -11,6 +12,7 @@ import json
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -19,7 +21,8 @@ from longtake.evaluate.prompts import draw
 from longtake.evaluate.reader.read import FOLDER, load_reader
 from longtake.evaluate.report import write_json, write_worst
 from longtake.evaluate.suite import Read, films, scores
-from longtake.pipeline import device_of, load
+from longtake.pipeline import Precision, load
+from longtake.quantize import choose_way
 from longtake.world.level import LEVELS, level_named
 
 
@@ -32,6 +35,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=SampleConfig().steps)
     parser.add_argument("--reader", type=Path, default=FOLDER)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=get_args(Precision))
+    parser.add_argument("--emulate", action="store_true", help="round what is multiplied as well")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the device")
     parser.add_argument("--out", type=Path, default=Path("evaluation"))
     options = parser.parse_args()
@@ -47,6 +52,8 @@ def main() -> None:
         "level": options.level,
         "seed": options.seed,
         "steps": options.steps,
+        "precision": options.precision,
+        "emulated": options.emulate,
         **scores(read),
         "elapsed_s": round(time.perf_counter() - start, 1),
         "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -62,7 +69,9 @@ def share(given: tuple[argparse.Namespace, int]) -> list[tuple[int, Read]]:
     options, job = given
     torch.set_num_threads(1)
     asked = draw(options.films, options.seed, level_named(options.level))
-    pipe = load(options.model, device=device_of(options.device))
+    pipe = load(options.model, device=options.device, precision=options.precision)
+    if options.emulate:
+        choose_way(pipe.transformer, "emulate")
     reader = load_reader(options.reader, pipe.device)
     settings = SampleConfig(steps=options.steps, seed=options.seed)
     numbers = range(job, len(asked), options.jobs)

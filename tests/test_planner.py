@@ -6,9 +6,18 @@ import torch
 from longtake.checkpoints.public_config import read_transformer_config
 from longtake.config import TransformerConfig
 from longtake.model import Transformer
-from longtake.planner import forward_peak, forward_seconds, live_peak, weight_bytes
+from longtake.planner import (
+    Weights,
+    forward_flops,
+    forward_peak,
+    forward_seconds,
+    live_peak,
+    weight_bytes,
+)
+from longtake.quantize import low_layers, quantize
 
 SMALL = TransformerConfig(latent_channels=4, width=24, depth=3, heads=2, patch=(1, 2, 2))
+FP32, BF16 = Weights(dtype=torch.float32), Weights(dtype=torch.bfloat16)
 PUBLISHED = {"_class_name": "SanaVideoTransformer3DModel", "mlp_ratio": 3.0}
 
 
@@ -36,22 +45,51 @@ def test_a_forward_without_data_takes_what_a_real_one_does():
     sigma, mask = torch.rand(1, 3).double(), torch.ones(1, 7, dtype=torch.bool)
     with torch.no_grad(), live_peak() as real:
         model(latents, sigma, text, mask)
-    assert forward_peak(SMALL, (3, 4, 6), 7, torch.float32) == pytest.approx(real.bytes, rel=0.02)
+    assert forward_peak(SMALL, (3, 4, 6), 7, FP32) == pytest.approx(real.bytes, rel=0.02)
 
 
 def test_the_published_models_take_3_8_gib_and_2_more_at_480p():
     config = read_transformer_config(PUBLISHED, "config.json")
-    whole, layer = weight_bytes(config, torch.bfloat16)
+    whole, layer = weight_bytes(config, BF16)
     assert whole == 2 * 2_056_862_144
     assert layer == 2 * 100_533_440
-    peak = forward_peak(config, (21, 60, 104), 300, torch.bfloat16)
+    peak = forward_peak(config, (21, 60, 104), 300, BF16)
     assert 1.5 * 2**30 < peak < 2.5 * 2**30
-    longer = forward_peak(config, (41, 60, 104), 300, torch.bfloat16)
+    longer = forward_peak(config, (41, 60, 104), 300, BF16)
     assert longer == pytest.approx(peak * 41 / 21, rel=0.1)
 
 
 def test_the_time_of_a_forward_grows_with_its_frames():
     short, long = (
-        forward_seconds(SMALL, (t, 16, 16), 7, torch.float32, torch.device("cpu")) for t in (2, 8)
+        forward_seconds(SMALL, (t, 16, 16), 7, FP32, torch.device("cpu")) for t in (2, 8)
     )
     assert 0 < short < long
+
+
+def test_the_operations_of_the_published_model_are_those_counted_by_others():
+    config = read_transformer_config(PUBLISHED, "config.json")
+    assert forward_flops(config, (21, 60, 104), 300) == pytest.approx(121.08e12, rel=0.01)
+
+
+def test_few_bits_take_a_half_and_a_quarter_of_the_published_weights():
+    config = read_transformer_config(PUBLISHED, "config.json")
+    whole, _ = weight_bytes(config, BF16)
+    fp8, _ = weight_bytes(config, Weights(dtype=torch.bfloat16, how="fp8"))
+    nvfp4, _ = weight_bytes(config, Weights(dtype=torch.bfloat16, how="nvfp4"))
+    assert fp8 / whole == pytest.approx(0.557, abs=0.01)
+    assert nvfp4 / whole == pytest.approx(0.395, abs=0.01)
+
+
+@pytest.mark.parametrize("how", ["fp8", "nvfp4"])
+def test_a_forward_in_few_bits_takes_what_was_planned(how):
+    weights = Weights(dtype=torch.float32, how=how)
+    model = Transformer(SMALL).requires_grad_(False)
+    quantize(model, how, low_layers(model, how))
+    latents, text = torch.randn(1, 4, 3, 4, 6), torch.randn(1, 7, SMALL.text_width)
+    sigma, mask = torch.rand(1, 3).double(), torch.ones(1, 7, dtype=torch.bool)
+    with torch.no_grad(), live_peak() as real:
+        model(latents, sigma, text, mask)
+    # The table of nvfp4's values is a fifteenth of what so small a model takes.
+    assert forward_peak(SMALL, (3, 4, 6), 7, weights) == pytest.approx(real.bytes, rel=0.07)
+    held = sum(weight.nbytes for weight in model.parameters())
+    assert weight_bytes(SMALL, weights)[0] == held

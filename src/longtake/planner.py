@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from longtake.config import TransformerConfig
 from longtake.model import Transformer
+from longtake.quantize import Format, Way, choose_way, low_layers, prepare
 
 META = torch.device("meta")
 Grid = tuple[int, int, int]
@@ -35,7 +37,7 @@ class _Counting(TorchDispatchMode):
         super().__init__()
         self.peak = peak
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.before: set[int] = set()
+        self.before: dict[int, StorageWeakRef] = {}
 
     def __torch_dispatch__(
         self,
@@ -47,7 +49,8 @@ class _Counting(TorchDispatchMode):
         for tensor in _tensors((args, kwargs or {})):
             reference = StorageWeakRef(tensor.untyped_storage())
             if reference.cdata not in self.alive:
-                self.before.add(reference.cdata)
+                # Held, so that no later storage is met under the same address.
+                self.before.setdefault(reference.cdata, reference)
         result = func(*args, **(kwargs or {}))
         self.alive = {key: item for key, item in self.alive.items() if not item[0].expired()}
         for tensor in _tensors(result):
@@ -86,59 +89,98 @@ def live_peak() -> Iterator[Peak]:
         yield peak
 
 
-def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, dtype: torch.dtype) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How a denoiser holds its weights and multiplies with them."""
+
+    dtype: torch.dtype
+    """Arithmetic of everything that is not in few bits."""
+    how: Format | None = None
+    """Format of the layers that are; None: there are none."""
+    way: Way = "unpack"
+    """How those multiply."""
+
+
+def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, weights: Weights) -> int:
     """Bytes that one forward of the denoiser needs beside its weights.
 
     Args:
         config: The denoiser; its layers are alike, so two stand for all.
         grid: Of the latents.
         tokens: Of the text.
-        dtype: Arithmetic.
+        weights: How they are held.
     """
-    with torch.device(META):
-        model = Transformer(replace(config, depth=min(config.depth, 2))).to(dtype)
-        latents = torch.empty(1, config.latent_channels, *grid)
-        sigma = torch.empty(1, grid[0], dtype=torch.float64)
-        text = torch.empty(1, tokens, config.text_width, dtype=dtype)
-        mask = torch.empty(1, tokens, dtype=torch.bool)
-        with torch.no_grad(), live_peak() as peak:
-            model(latents, sigma, text, mask)
+    model = _network(replace(config, depth=min(config.depth, 2)), weights)
+    inputs = _inputs(config, grid, tokens, weights.dtype, META)
+    with torch.no_grad(), live_peak() as peak:
+        model(*inputs)
     return peak.bytes
 
 
-def weight_bytes(config: TransformerConfig, dtype: torch.dtype) -> tuple[int, int]:
+def weight_bytes(config: TransformerConfig, weights: Weights) -> tuple[int, int]:
     """Bytes of all the denoiser's weights, and of one layer's."""
-    with torch.device(META):
-        model = Transformer(replace(config, depth=1))
-    layer = sum(weight.numel() for weight in model.blocks.parameters()) * dtype.itemsize
-    rest = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize - layer
+    model = _network(replace(config, depth=1), weights)
+    layer = sum(weight.nbytes for weight in model.blocks.parameters())
+    rest = sum(weight.nbytes for weight in model.parameters()) - layer
     return rest + config.depth * layer, layer
 
 
+def forward_flops(config: TransformerConfig, grid: Grid, tokens: int) -> int:
+    """Operations of one forward, two for each product that is added to a sum."""
+    counts = []
+    for depth in (1, 2):
+        model = _network(replace(config, depth=depth), Weights(dtype=torch.bfloat16))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(*_inputs(config, grid, tokens, torch.bfloat16, META))
+        counts.append(counter.get_total_flops())
+    one, two = counts
+    return one + (config.depth - 1) * (two - one)
+
+
 def forward_seconds(
-    config: TransformerConfig, grid: Grid, tokens: int, dtype: torch.dtype, device: torch.device
+    config: TransformerConfig, grid: Grid, tokens: int, weights: Weights, device: torch.device
 ) -> float:
     """Seconds of one forward, from one layer run with random weights for a moment.
 
     On a CPU two latent frames are run and the time is taken as linear in them, as it is.
     """
     frames = grid[0] if device.type == "cuda" else min(grid[0], 2)
-    one = replace(config, depth=1, attention=config.attention)
-    with torch.device(META):
-        model = Transformer(one)
-    model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    model = _network(replace(config, depth=1), weights).to_empty(device=device).eval()
     for weight in model.parameters():
-        weight.normal_(std=0.02)
-    latents = torch.randn(1, config.latent_channels, frames, *grid[1:], device=device)
-    sigma = torch.full((1, frames), 0.5, dtype=torch.float64, device=device)
-    text = torch.randn(1, tokens, config.text_width, device=device, dtype=dtype)
-    mask = torch.ones(1, tokens, dtype=torch.bool, device=device)
+        if weight.dtype == weights.dtype:
+            weight.normal_(std=0.02)
+        else:
+            # Codes and scales of low bits: ones are numbers in all of them.
+            weight.fill_(1)
+    inputs = _inputs(config, (frames, *grid[1:]), tokens, weights.dtype, device)
     with torch.no_grad():
-        whole = _fastest(lambda: model(latents, sigma, text, mask), device)
+        whole = _fastest(lambda: model(*inputs), device)
         model.blocks = torch.nn.ModuleList()
-        outside = _fastest(lambda: model(latents, sigma, text, mask), device)
+        outside = _fastest(lambda: model(*inputs), device)
     layer = max(whole - outside, 0.0)
     return (outside + config.depth * layer) * grid[0] / frames
+
+
+def _network(config: TransformerConfig, weights: Weights) -> Transformer:
+    """The denoiser without memory for its weights."""
+    with torch.device(META):
+        model = Transformer(config).to(weights.dtype).requires_grad_(False)
+    if weights.how is not None:
+        prepare(model, weights.how, low_layers(model, weights.how))
+        choose_way(model, weights.way)
+    return model
+
+
+def _inputs(
+    config: TransformerConfig, grid: Grid, tokens: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a forward takes, of the right shapes."""
+    return (
+        torch.zeros(1, config.latent_channels, *grid, device=device),
+        torch.full((1, grid[0]), 0.5, dtype=torch.float64, device=device),
+        torch.zeros(1, tokens, config.text_width, dtype=dtype, device=device),
+        torch.ones(1, tokens, dtype=torch.bool, device=device),
+    )
 
 
 def _fastest(work: Callable[[], object], device: torch.device, runs: int = 3) -> float:

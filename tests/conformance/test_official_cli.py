@@ -192,8 +192,23 @@ def test_what_public_models_know_is_refused_for_ours(tmp_path, capsys):
     film = str(tmp_path / "a.mp4")
     assert run(["generate", "a red ball", "-o", film, "--motion-score", "3"]) == 2
     assert "--motion-score is for public models" in capsys.readouterr().err
-    assert run(["generate", "a red ball", "-o", film, "--precision", "fp16"]) == 2
-    assert "fp16 is for public models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["fp8", "nvfp4"])
+def test_a_public_model_is_stored_in_few_bits_and_makes_the_same_film(model, tmp_path, capsys, how):
+    few = tmp_path / "few"
+    assert run(["quantize", str(model), "--precision", how, "-o", str(few)]) == 0
+    assert "layers in" in capsys.readouterr().out
+    films = []
+    for folder, more in ((few, ()), (model, ("--precision", how))):
+        films.append(tmp_path / f"{folder.name}.mp4")
+        assert make(folder, films[-1], *more, "--json") == 0
+        told = json.loads(capsys.readouterr().out)["warnings"]
+        assert any(f"{how}: this CPU has no units" in text for text in told)
+    made = [read_video(film)[0] for film in films]
+    assert torch.equal(*made)
+    assert make(few, tmp_path / "c.mp4", "--offload", "block") == 0
+    assert torch.equal(read_video(tmp_path / "c.mp4")[0], made[0])
 
 
 def test_a_name_that_is_neither_folder_nor_model_is_told(tmp_path, capsys):

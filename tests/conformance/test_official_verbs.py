@@ -10,14 +10,16 @@ from longtake.cli.main import run
 from longtake.errors import CannotHere
 from longtake.official.folder import read_model
 from longtake.official.pipeline import OfficialPipeline, Running
-from longtake.official.plan import peaks_of, predict
+from longtake.official.plan import peaks_of, predict, text_shape
 from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer, shapes_of
-from longtake.planner import live_peak
+from longtake.pipeline.precision import Arithmetic
+from longtake.planner import Weights, live_peak
 
 diffusers = pytest.importorskip("diffusers", reason="the reference library, in [official]")
 pytestmark = [pytest.mark.conformance, pytest.mark.filterwarnings("ignore")]
 CPU = torch.device("cpu")
+FP32 = Weights(dtype=torch.float32)
 SETTINGS = OfficialConfig(width=96, height=64, frames=9, steps=2)
 
 
@@ -52,7 +54,7 @@ def test_planned_memory_is_what_then_happens_to_5_percent(reference_pipeline, tm
     with live_peak() as decoding:
         for _ in pipe.decode(noise):
             pass
-    planned = peaks_of(found, SETTINGS, torch.float32, "text")["text"]
+    planned = peaks_of(found, SETTINGS, FP32, text_shape(found), "text")["text"]
     transformer = sum(w.numel() * 4 for w in load_transformer(
         model / "transformer", torch.float32, CPU).parameters())  # fmt: skip
     assert planned.denoise == pytest.approx(transformer + denoising.bytes, rel=0.05)
@@ -67,17 +69,21 @@ def test_planned_memory_is_what_then_happens_to_5_percent(reference_pipeline, tm
 
 def test_the_plan_takes_the_first_way_that_fits_and_refuses_with_one_that_would(model):
     found, film = read_model(model), OfficialConfig(width=256, height=192, frames=5, steps=2)
-    ways = peaks_of(found, film, torch.float32, "none", "text", "block")
+    ways = peaks_of(found, film, FP32, text_shape(found), "none", "text", "block")
     most = {way: peaks.most for way, peaks in ways.items()}
     assert ways["none"].denoise > ways["text"].denoise >= ways["block"].denoise
     assert ways["none"].decode > ways["text"].decode
     for limit in most.values():
-        made = predict(found, film, torch.float32, CPU, memory_bytes=limit, calibrate=False)
+        made = predict(
+            found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False
+        )
         assert made.device_bytes <= limit
         assert made.offload == next(w for w, bytes in most.items() if bytes <= limit)
     with pytest.raises(CannotHere, match=r"needs .* GiB with --offload block; .*would fit"):
         limit = most["block"] * 9 // 10
-        predict(found, film, torch.float32, CPU, memory_bytes=limit, calibrate=False)
+        predict(
+            found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False
+        )
 
 
 def test_the_verb_tells_every_way_the_time_and_the_licences(model, capsys):

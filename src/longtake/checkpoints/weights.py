@@ -25,6 +25,9 @@ MAX_MAGNITUDE = 1e6
 SUFFIX = ".safetensors"
 """What every weights file ends in."""
 _ALLOWED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_PACKED = {torch.uint8: "U8", torch.float32: "F32"}
+"""Types that tensors of few bits may be asked to have."""
+_NONE: Mapping[str, torch.dtype] = {}
 _HEADER_BYTES = 200
 """Allowance for a tensor's place in the header, beside its name."""
 _CANDIDATES = 1000
@@ -36,6 +39,7 @@ def save_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     shard_bytes: int = SHARD_BYTES,
+    packed: Mapping[str, torch.dtype] = _NONE,
 ) -> None:
     """Write weights as `name.safetensors` or shards, and an index with their checksums.
 
@@ -47,6 +51,7 @@ def save_tensors(
         tensors: Finite weights of type fp32, fp16 or bf16.
         metadata: Texts stored in every file.
         shard_bytes: Largest file.
+        packed: Type of each tensor that belongs to weights of few bits.
 
     Raises:
         WeightsError: a name of another ending, or tensors that could not be loaded again.
@@ -56,7 +61,7 @@ def save_tensors(
         msg = f"weights end in {SUFFIX}, got {path}; try {path.with_suffix(SUFFIX)}"
         raise WeightsError(msg)
     for name, tensor in tensors.items():
-        _check_savable(path, name, tensor)
+        _check_savable(path, name, tensor, packed.get(name))
     shards = _named(path, list(_shards(tensors, shard_bytes)))
     weight_map = {name: file for file, names in shards.items() for name in names}
     checksums: dict[str, str] = {}
@@ -89,7 +94,7 @@ def load_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
     Raises:
         WeightsError: anything else than expected, naming the file and the tensor.
     """
-    index, _ = _settled(path, expected)
+    index, _ = _settled(path, expected, _NONE)
     tensors: dict[str, Tensor] = {}
     for file in index.files:
         tensors.update(_read_shard(path.with_name(file), index.sha256.get(file)))
@@ -98,16 +103,23 @@ def load_tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
 
 @contextmanager
 def open_tensors(
-    path: Path, expected: Mapping[str, tuple[int, ...]]
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    packed: Mapping[str, torch.dtype] = _NONE,
 ) -> Iterator[Callable[[str], Tensor]]:
     """Weights checked as `load_tensors` does, but read one by one, for memory's sake.
 
     Yields a function from a name to its tensor, which is read from disk when it is asked for.
 
+    Args:
+        path: As it was given to `save_tensors`.
+        expected: Shape of every tensor.
+        packed: Type of each tensor that belongs to weights of few bits.
+
     Raises:
         WeightsError: anything else than expected, naming the file and the tensor.
     """
-    index, found = _settled(path, expected)
+    index, found = _settled(path, expected, packed)
     for file, checksum in index.sha256.items():
         if sha256_of(path.with_name(file)) != checksum:
             raise WeightsError(_wrong_checksum(path.with_name(file)))
@@ -122,7 +134,9 @@ def open_tensors(
         yield read
 
 
-def _settled(path: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[Index, dict[str, str]]:
+def _settled(
+    path: Path, expected: Mapping[str, tuple[int, ...]], packed: Mapping[str, torch.dtype]
+) -> tuple[Index, dict[str, str]]:
     """Index and file of every tensor, once headers have proven to hold just what is expected."""
     index = _index_of(path)
     found: dict[str, str] = {}
@@ -132,13 +146,14 @@ def _settled(path: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[Index
         found.update(dict.fromkeys(entries, file))
         for name, entry in entries.items():
             if name in expected:
-                _check_entry(path.with_name(file), name, entry, expected[name])
+                types = (_PACKED[packed[name]],) if name in packed else tuple(_ALLOWED)
+                _check_entry(path.with_name(file), name, entry, expected[name], types)
     _check_names(path, found, expected)
     return index, found
 
 
-def _check_savable(path: Path, name: str, tensor: Tensor) -> None:
-    if tensor.dtype not in _ALLOWED.values():
+def _check_savable(path: Path, name: str, tensor: Tensor, wanted: torch.dtype | None) -> None:
+    if tensor.dtype != wanted and tensor.dtype not in _ALLOWED.values():
         msg = f"{path}: tensor {shown(name)} is {tensor.dtype}; weights are fp32, fp16 or bf16"
         raise WeightsError(msg)
     if not tensor.numel():
@@ -158,12 +173,11 @@ def _check_values(path: Path, name: str, tensor: Tensor) -> None:
         raise WeightsError(msg)
 
 
-def _check_entry(path: Path, name: str, entry: Entry, shape: tuple[int, ...]) -> None:
-    if entry.dtype not in _ALLOWED:
-        msg = (
-            f"{path}: tensor {shown(name)} has type {entry.dtype}; "
-            f"weights are {', '.join(_ALLOWED)}"
-        )
+def _check_entry(
+    path: Path, name: str, entry: Entry, shape: tuple[int, ...], types: tuple[str, ...]
+) -> None:
+    if entry.dtype not in types:
+        msg = f"{path}: tensor {shown(name)} has type {entry.dtype}; weights are {', '.join(types)}"
         raise WeightsError(msg)
     if entry.shape != shape:
         msg = f"{path}: tensor {shown(name)} has shape {entry.shape}, the model wants {shape}"

@@ -24,6 +24,7 @@ from longtake.cli.drift import drift
 from longtake.cli.evaluate import evaluate
 from longtake.cli.extend import extend
 from longtake.cli.generate import generate
+from longtake.cli.precision_verbs import precision_report, quantize, selftest
 from longtake.cli.prompt import STDIN
 from longtake.cli.public_verbs import convert, doctor, plan
 from longtake.cli.reproduce import reproduce
@@ -47,6 +48,9 @@ app.command(App(name="branch", default_command=branch))
 app.command(App(name="plan", default_command=plan))
 app.command(App(name="doctor", default_command=doctor))
 app.command(App(name="convert", default_command=convert))
+app.command(App(name="quantize", default_command=quantize))
+app.command(App(name="precision-report", default_command=precision_report))
+app.command(App(name="selftest", default_command=selftest))
 app.command(App(name="shoot", default_command=shoot))
 app.command(App(name="animatic", default_command=animatic))
 app.command(App(name="reproduce", default_command=reproduce))
@@ -101,6 +105,21 @@ _VERBS = {
         missing="the file is missing; try: longtake convert model.pth --out FOLDER",
         one="one file is converted at a time, got {!r} as well; put a name with spaces in quotes",
         dash="a file that starts with - goes after --",
+    ),
+    "quantize": _Verb(
+        missing="the model is missing; try: longtake quantize previz --precision fp8 -o FOLDER",
+        one="one model is stored at a time, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
+    ),
+    "precision-report": _Verb(
+        missing="the model is missing; try: longtake precision-report previz",
+        one="one model is measured at a time, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
+    ),
+    "selftest": _Verb(
+        missing="an option is missing; try: longtake selftest nvfp4",
+        one="one format is tried at a time, got {!r} as well; without a name both are",
+        dash="its options begin with --",
     ),
     "shoot": _Verb(
         missing="the shot list is missing; try: longtake shoot examples/scene.csv -o scene",

@@ -22,10 +22,11 @@ from longtake.cli.progress import display, tell
 from longtake.errors import CannotHere, LongtakeError
 from longtake.official.check import Finding, check_model
 from longtake.official.pipeline import Running
-from longtake.official.precision import FIRST_WITH_BF16, dtype_for
 from longtake.official.source import locate
 from longtake.pipeline import Device, device_of, load
+from longtake.pipeline.precision import FIRST_WITH_BF16, arithmetic_for
 from longtake.presets import is_public
+from longtake.quantize.product import FIRST_WITH
 from longtake.world.captions import caption
 from longtake.world.render import render
 from longtake.world.sampling import sample_scenes
@@ -87,10 +88,7 @@ def _gpu(number: int) -> str:
     has = ["fp32", "fp16"]
     if (major, minor) >= FIRST_WITH_BF16:
         has.append("bf16")
-    if (major, minor) >= (8, 9):
-        has.append("fp8")
-    if (major, minor) >= (10, 0):
-        has.append("nvfp4")
+    has += [how for how, first in FIRST_WITH.items() if (major, minor) >= first]
     free, total = torch.cuda.mem_get_info(number)
     name = torch.cuda.get_device_name(number)
     return (
@@ -113,7 +111,7 @@ def _model(name: str, where: Device, *, quiet: bool) -> Iterator[Finding]:
             yield Finding(what=name, fine=True, told=f"whole, model hash {pipe.model_hash[:16]}")
             return
         device = device_of(where)
-        running = Running(device=device, dtype=dtype_for("auto", device))
+        running = Running(device=device, dtype=arithmetic_for("auto", device).dtype)
         with display(quiet=quiet) as show:
             folder = locate(name, lambda what: tell_fetching(what, show))
         frames, height, width = CLIP

@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from longtake import __version__
 from longtake.checkpoints.hub import Fetching
 from longtake.cli.memory import memory_errors, peak_memory_bytes
@@ -29,11 +31,13 @@ from longtake.media.picture import read_picture
 from longtake.official.folder import PublicModel, read_model
 from longtake.official.longsana import LEVELS
 from longtake.official.pipeline import OfficialPipeline, Running
-from longtake.official.precision import dtype_for, name_of
 from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
 from longtake.pipeline import device_of
+from longtake.pipeline.loading import arithmetic_of
+from longtake.pipeline.precision import Arithmetic
+from longtake.pipeline.quantized import stored_format
 
 
 def film_of(
@@ -65,13 +69,10 @@ def film_of(
         found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
         settings, warnings = settings_for(found, film, public)
         device = device_of(model.device)
-        running = Running(
-            device=device,
-            dtype=dtype_for(model.precision, device),
-            offload=public.offload or "text",
-            cache=cache_folder() / "embeddings",
-        )
-        pipe = OfficialPipeline(found, running)
+        arithmetic = arithmetic_for_public(found, model, device)
+        if note := arithmetic.note(device):
+            warnings.append(note)
+        pipe = OfficialPipeline(found, _running(arithmetic, device, public))
         pipe.check(text, settings)
         picture, checksum = None, ""
         if take.image is not None:
@@ -87,7 +88,7 @@ def film_of(
             model_hash=fingerprint(found.folder),
             version=__version__,
             settings=settings,
-            precision=name_of(running.dtype),
+            precision=arithmetic.name,
             licences=licences,
             picture=checksum,
         )
@@ -95,6 +96,16 @@ def film_of(
         tags = record.tags() if out.metadata else {}
         warnings += write_film(events, record, output, tags, show)
     tell_report(_report(record, output, started, warnings), out)
+
+
+def _running(arithmetic: Arithmetic, device: torch.device, public: PublicOptions) -> Running:
+    return Running(
+        device=device,
+        dtype=arithmetic.dtype,
+        how=arithmetic.how,
+        offload=public.offload or "text",
+        cache=cache_folder() / "embeddings",
+    )
 
 
 def settings_for(
@@ -126,6 +137,19 @@ def settings_for(
         instruction=public.instruction or plain.instruction,
     )
     return settings, notes
+
+
+def arithmetic_for_public(
+    found: PublicModel, model: ModelOptions, device: torch.device
+) -> Arithmetic:
+    """The arithmetic asked for, or that of files in few bits.
+
+    Raises:
+        SettingError: another format than that of the files.
+        CannotHere: a device that has not got it.
+    """
+    stored = stored_format(found.folder / "transformer")
+    return arithmetic_of(model.precision, stored, model.model, device)
 
 
 def cache_folder() -> Path:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
-from longtake.cli.official import settings_for, tell_fetching
+from longtake.cli.official import arithmetic_for_public, settings_for, tell_fetching
 from longtake.cli.options import FilmOptions, ModelOptions, PublicOptions, TellOptions
 from longtake.cli.progress import display, tell
 from longtake.errors import SettingError
 from longtake.official.folder import read_model
 from longtake.official.plan import Plan, predict
-from longtake.official.precision import dtype_for, name_of
 from longtake.official.source import Licences, licences_of, locate
 from longtake.pipeline import device_of
 from longtake.presets import is_public
@@ -46,11 +45,15 @@ def tell_plan(
         for note in notes:
             show.note(note)
         device = device_of(model.device)
-        dtype = dtype_for(model.precision, device)
+        arithmetic = arithmetic_for_public(found, model, device)
+        if note := arithmetic.note(device):
+            show.note(note)
         free = free_bytes(device)
-        made = predict(found, settings, dtype, device, offload=public.offload, memory_bytes=free)
+        made = predict(
+            found, settings, arithmetic, device, offload=public.offload, memory_bytes=free
+        )
     size = f"{settings.width}x{settings.height}x{settings.frames}, {settings.steps} steps"
-    _tell(made, f"{size}, {name_of(dtype)} on {device.type}", free, licences_of(found), how)
+    _tell(made, f"{size}, {arithmetic.name} on {device.type}", free, licences_of(found), how)
 
 
 def free_bytes(device: torch.device) -> int:

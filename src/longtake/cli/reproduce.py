@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from longtake import __version__
 from longtake.cli.interrupts import raise_if_stopped
@@ -69,6 +69,7 @@ def reproduce(
     from longtake.media.compare import compare
     from longtake.media.video import read_metadata
     from longtake.pipeline import load
+    from longtake.pipeline.precision import precision_named
     from longtake.rollout.numerics import fix_threads
     from longtake.shots.manifest import is_scene, manifest_from
 
@@ -86,7 +87,7 @@ def reproduce(
     ):
         show.stage("load", 0, 1)
         fix_threads()
-        asked = model.precision or _precision(told.precision)
+        asked = model.precision or precision_named(told.precision)
         pipe = load(name, device=model.device, precision=asked)
         show.stage("load", 1, 1)
         again = Path(place) / "film.mp4"
@@ -133,10 +134,6 @@ def _check(told: Manifest, film: Path, image: Path | None) -> None:
     if image is not None and not told.picture:
         msg = f"{film} does not begin with a picture; leave --image out"
         raise SettingError(msg)
-
-
-def _precision(told: str) -> Literal["fp32", "bf16"]:
-    return "fp32" if told == "fp32" else "bf16"
 
 
 def _film(

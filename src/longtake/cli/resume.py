@@ -89,10 +89,11 @@ def load_same(manifest: "TakeManifest", model: SameModelOptions, show: Display) 
         CannotHere: this machine has no such device.
     """
     from longtake.pipeline import load
+    from longtake.pipeline.precision import precision_named
     from longtake.rollout.numerics import fix_threads
 
     show.stage("load", 0, 1)
-    precision = model.precision or ("fp32" if manifest.identity.precision == "fp32" else "bf16")
+    precision = model.precision or precision_named(manifest.identity.precision)
     device = model.device
     if device == "auto":
         device = "cuda" if manifest.identity.device == "cuda" else "cpu"

@@ -22,6 +22,8 @@ class TemporalConv(nn.Module):
         """Make the three taps."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width, width, 3))
+        self.product: nn.Module | None = None
+        """What multiplies in place of the weight, as one matrix: weights in few bits."""
 
     def forward(
         self,
@@ -44,6 +46,8 @@ class TemporalConv(nn.Module):
             last[[end - 1 for end in accumulate(chunks)]] = True
             after = after.masked_fill(last[:, None, None], 0)
         taps = torch.cat([before, x, after], dim=-1)
+        if self.product is not None:
+            return self.product(taps)
         return F.linear(taps, rearrange(self.weight, "o i taps -> o (taps i)").to(x.dtype))
 
 

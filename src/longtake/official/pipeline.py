@@ -23,8 +23,12 @@ from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of, roll
 from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
 from longtake.official.settings import OfficialConfig
-from longtake.official.transformer import load_transformer
+from longtake.official.transformer import HOST, load_transformer
 from longtake.pipeline import Event, Frames, Notice, Progress
+from longtake.pipeline.loading import ready
+from longtake.pipeline.precision import Arithmetic
+from longtake.pipeline.quantized import stored_format
+from longtake.quantize import Format
 from longtake.rollout.pixels import to_bytes
 from longtake.samplers import sampler_of
 from longtake.text.gemma import (
@@ -43,7 +47,6 @@ Offload = Literal["none", "text", "block"]
 Latents = Float[Tensor, "1 c t h w"]
 First = Float[Tensor, "1 c 1 h w"]
 Condition = tuple[Embedding, ...]
-HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,8 @@ class Running:
     """Where."""
     dtype: torch.dtype
     """Arithmetic of text encoder and denoiser."""
+    how: Format | None = None
+    """Format of the denoiser's large layers; None: as its files have them."""
     offload: Offload = "text"
     """What leaves the device when it is not at work."""
     cache: Path | None = None
@@ -186,13 +191,13 @@ class OfficialPipeline:
             return self._draw(settings, place, step).to(device)
 
         count = self.model.latent_frames(settings.frames)
-        yield from roll(self._denoiser(), *condition[0], draw, count)
+        yield from roll(self.denoiser(), *condition[0], draw, count)
 
     def velocity(
         self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
     ) -> Latents:
         """What the denoiser predicts, each latent frame at its own sigma."""
-        return self._denoiser()(noisy, sigma, *embedding)[:, : noisy.shape[1]].float()
+        return self.denoiser()(noisy, sigma, *embedding)[:, : noisy.shape[1]].float()
 
     def first_frame(self, image: UInt8[Tensor, "height width 3"]) -> First:
         """Latents of the first frame."""
@@ -215,7 +220,7 @@ class OfficialPipeline:
     ) -> Iterator[Latents]:
         """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
         device = self.running.device
-        velocity = _Velocity(self._denoiser(), condition, settings, first)
+        velocity = _Velocity(self.denoiser(), condition, settings, first)
         x = noise.to(device, torch.float32)
         # Only the frames to come go through the solver.
         x = x if first is None else x[:, :, 1:]
@@ -235,12 +240,17 @@ class OfficialPipeline:
         shape = (self.model.vae.channels, settings.height // stride, settings.width // stride)
         return flow.frame_noise(settings.seed, latent_frames, shape, step=step)[None]
 
-    def _denoiser(self) -> Transformer:
+    def denoiser(self) -> Transformer:
+        """The denoiser, loaded when it is first asked for."""
         if self._transformer is None:
             running, folder = self.running, self.model.folder / "transformer"
             on_host = running.offload == "block"
             place = HOST if on_host else running.device
-            self._transformer = load_transformer(folder, running.dtype, place)
+            self._transformer = load_transformer(
+                folder, running.dtype, place, running.how, running.device
+            )
+            how = stored_format(folder) or running.how
+            ready(self._transformer, Arithmetic(dtype=running.dtype, how=how), running.device)
             if on_host:
                 keep_on_host(self._transformer, running.device)
         elif self.running.offload == "text":

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
@@ -11,11 +12,20 @@ from longtake.checkpoints import read_json
 from longtake.checkpoints.header import read_header
 from longtake.errors import CannotHere
 from longtake.official.folder import PublicModel
+from longtake.official.longsana import chunks_of
 from longtake.official.parts import autoencoder_of, empty_vae, quiet
 from longtake.official.pipeline import Offload, vae_dtype
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import weight_files
-from longtake.planner import META, forward_peak, forward_seconds, live_peak, weight_bytes
+from longtake.pipeline.precision import Arithmetic
+from longtake.planner import (
+    META,
+    Weights,
+    forward_peak,
+    forward_seconds,
+    live_peak,
+    weight_bytes,
+)
 from longtake.text.gemma import MAX_TOKENS
 from longtake.vae.tiling import Tiling
 
@@ -64,7 +74,7 @@ class Plan:
 def predict(
     model: PublicModel,
     settings: OfficialConfig,
-    dtype: torch.dtype,
+    arithmetic: Arithmetic,
     device: torch.device,
     *,
     offload: Offload | None = None,
@@ -76,7 +86,7 @@ def predict(
     Args:
         model: The model.
         settings: The film.
-        dtype: Arithmetic.
+        arithmetic: What it computes in.
         device: Where it runs.
         offload: A way; None picks.
         memory_bytes: What the device has free.
@@ -86,42 +96,62 @@ def predict(
         CannotHere: it does not fit, with the nearest size that does.
     """
     ways = (offload,) if offload else get_args(Offload)
-    peaks = peaks_of(model, settings, dtype, *get_args(Offload))
+    weights = Weights(dtype=arithmetic.dtype, how=arithmetic.how, way=arithmetic.way(device))
+    text = text_shape(model)
+    peaks = peaks_of(model, settings, weights, text, *get_args(Offload))
     chosen = next((way for way in ways if peaks[way].most <= memory_bytes), None)
     if chosen is None:
-        raise CannotHere(_nearest(model, settings, dtype, ways[-1], memory_bytes))
-    grid = _grid(model, settings)
+        raise CannotHere(_nearest(model, settings, weights, text, ways[-1], memory_bytes))
     seconds = None
     if calibrate:
-        one = forward_seconds(model.transformer, grid, MAX_TOKENS, dtype, device)
+        grid = _grid(model, settings)
+        one = forward_seconds(model.transformer, grid, MAX_TOKENS, weights, device)
         forwards = settings.steps * (2 if settings.guidance > 1 else 1)
         seconds = one * (forwards + DECODE_FORWARDS[model.vae.name])
-    whole, _ = weight_bytes(model.transformer, dtype)
+    # In full: they are put into few bits on the host.
+    whole, _ = weight_bytes(model.transformer, Weights(dtype=arithmetic.dtype))
     return Plan(
         offload=chosen,
         device_bytes=peaks[chosen].most,
-        host_bytes=max(text_bytes(model, dtype), whole) + HOST_WORK,
+        host_bytes=max(text.values * arithmetic.dtype.itemsize, whole) + HOST_WORK,
         disk_bytes=round(settings.frames * settings.width * settings.height * BYTES_PER_PIXEL),
         seconds=seconds,
         peaks={str(way): each for way, each in peaks.items()},
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextShape:
+    """What a text encoder's memory follows from."""
+
+    values: int
+    """Of its weights."""
+    width: int
+    """Channels of a token."""
+    inner: int
+    """Channels inside its feed-forward layers."""
+    heads: int
+    """Of its attention."""
+
+
 def peaks_of(
-    model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *ways: Offload
+    model: PublicModel, settings: OfficialConfig, weights: Weights, text: TextShape, *ways: Offload
 ) -> dict[Offload, Peaks]:
     """Memory of the device in each stage, for each way of offloading."""
-    whole, layer = weight_bytes(model.transformer, dtype)
+    dtype = weights.dtype
+    whole, layer = weight_bytes(model.transformer, weights)
     rest = whole - model.transformer.depth * layer
-    forward = forward_peak(model.transformer, _grid(model, settings), MAX_TOKENS, dtype)
-    text = text_bytes(model, dtype)
-    reading = text + _text_work(model, dtype)
+    forward = forward_peak(model.transformer, _pass(model, settings), MAX_TOKENS, weights)
+    if model.causal:
+        forward += 2 * _state_bytes(model, settings, dtype)
+    encoder = text.values * dtype.itemsize
+    reading = encoder + _text_work(text, dtype)
     peaks: dict[Offload, Peaks] = {}
     for way in ways:
         decode = decode_bytes(model, settings, dtype, tiled=way != "none")
         match way:
             case "none":
-                stays, runs = text + whole, text + whole
+                stays, runs = encoder + whole, encoder + whole
             case "text":
                 stays, runs = 0, whole
             case "block":
@@ -133,23 +163,40 @@ def peaks_of(
     return peaks
 
 
-def text_bytes(model: PublicModel, dtype: torch.dtype) -> int:
-    """Bytes of the text encoder's weights."""
-    files = [f for f in weight_files(model.folder) if f.parent.name == "text_encoder"]
-    return _values_in(files) * dtype.itemsize
-
-
-def _text_work(model: PublicModel, dtype: torch.dtype) -> int:
-    """Bytes the text encoder needs beside its weights: a layer's values and its scores, twice."""
+def text_shape(model: PublicModel) -> TextShape:
+    """The text encoder of a folder, by its config and the headers of its weights."""
     config = read_json(model.folder / "text_encoder" / "config.json")
     width, inner, heads = (
         int(config.get(key) or 0)
         for key in ("hidden_size", "intermediate_size", "num_attention_heads")
     )
-    values = TEXT_TOKENS * (8 * width + 3 * inner) * dtype.itemsize
-    return values + 2 * heads * TEXT_TOKENS**2 * 4
+    files = [f for f in weight_files(model.folder) if f.parent.name == "text_encoder"]
+    return TextShape(values=_values_in(files), width=width, inner=inner, heads=heads)
 
 
+def _text_work(text: TextShape, dtype: torch.dtype) -> int:
+    """Bytes the text encoder needs beside its weights: a layer's values and its scores, twice."""
+    values = TEXT_TOKENS * (8 * text.width + 3 * text.inner) * dtype.itemsize
+    return values + 2 * text.heads * TEXT_TOKENS**2 * 4
+
+
+def _pass(model: PublicModel, settings: OfficialConfig) -> tuple[int, int, int]:
+    """What goes through the denoiser at once: all of it, or LongSANA's longest chunk."""
+    frames, height, width = _grid(model, settings)
+    return max(chunks_of(frames)) if model.causal else frames, height, width
+
+
+def _state_bytes(model: PublicModel, settings: OfficialConfig, dtype: torch.dtype) -> int:
+    """Bytes of what LongSANA carries from chunk to chunk: sums in fp32, and a latent frame."""
+    config = model.transformer
+    _, height, width = _grid(model, settings)
+    head = config.width // config.heads
+    sums = 4 * config.heads * head * (head + 1)
+    cells = height * width // math.prod(config.patch)
+    return config.depth * (sums + cells * config.width * dtype.itemsize)
+
+
+@lru_cache(maxsize=128)
 def decode_bytes(
     model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *, tiled: bool
 ) -> int:
@@ -183,12 +230,13 @@ def _grid(model: PublicModel, settings: OfficialConfig) -> tuple[int, int, int]:
 def _nearest(
     model: PublicModel,
     settings: OfficialConfig,
-    dtype: torch.dtype,
+    weights: Weights,
+    text: TextShape,
     offload: Offload,
     memory_bytes: int,
 ) -> str:
     """What to say when a film does not fit: the largest of its shape that does."""
-    needed = peaks_of(model, settings, dtype, offload)[offload].most
+    needed = peaks_of(model, settings, weights, text, offload)[offload].most
     told = (
         f"{settings.width}x{settings.height}x{settings.frames} needs "
         f"{needed / 2**30:.1f} GiB with --offload {offload}; {memory_bytes / 2**30:.1f} are free"
@@ -199,7 +247,7 @@ def _nearest(
         width = max(round(settings.width * scale / columns), 2) * columns
         height = max(round(settings.height * scale / rows), 2) * rows
         smaller = OfficialConfig(width=width, height=height, frames=settings.frames)
-        if peaks_of(model, smaller, dtype, offload)[offload].most <= memory_bytes:
+        if peaks_of(model, smaller, weights, text, offload)[offload].most <= memory_bytes:
             return f"{told}; --size {width}x{height} would fit"
     return f"{told}; not even an eighth of its size would fit"
 

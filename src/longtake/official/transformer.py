@@ -14,11 +14,14 @@ from longtake.checkpoints.public_config import (
 from longtake.checkpoints.public_keys import joined, key_map, public_shapes, to_public
 from longtake.config import TransformerConfig
 from longtake.model import Transformer
+from longtake.pipeline.quantized import fill_quantized, stored_format
+from longtake.quantize import Format, low_layers, quantize
 from longtake.storage import atomic_write, output_errors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of a part's weights, or what its shards' names are made from."""
 CONFIG = "config.json"
+HOST = torch.device("cpu")
 SHARD_BYTES = 5 * 2**30
 """Shards as the public library cuts them."""
 
@@ -29,13 +32,21 @@ def empty_transformer(config: TransformerConfig) -> Transformer:
         return Transformer(config).eval().requires_grad_(False)
 
 
-def load_transformer(folder: Path, dtype: torch.dtype, device: torch.device) -> Transformer:
+def load_transformer(
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    how: Format | None = None,
+    encoder: torch.device | None = None,
+) -> Transformer:
     """Load a `transformer` folder, one tensor after the other.
 
     Args:
         folder: With a config.json and safetensors, whole or in shards.
-        dtype: Arithmetic and memory of the weights.
+        dtype: Arithmetic and memory of the weights that are not in few bits.
         device: Where they go.
+        how: Format that weights stored in full are put into, on the host; None: they stay.
+        encoder: Where the rounding runs; None: on the host.
 
     Raises:
         WeightsError: another class, or weights that are damaged or not this model's.
@@ -43,12 +54,19 @@ def load_transformer(folder: Path, dtype: torch.dtype, device: torch.device) -> 
     """
     config = read_transformer_config(read_json(folder / CONFIG), str(folder / CONFIG))
     model = empty_transformer(config)
+    if stored_format(folder):
+        fill_quantized(model, folder / WEIGHTS, folder / CONFIG, dtype, device)
+        return model
+    # In full it need not fit the device.
+    place = HOST if how else device
     keys = key_map(config, shapes_of(model), "diffusers")
     with open_tensors(folder / WEIGHTS, public_shapes(keys)) as read:
         for name, stored in keys.items():
-            tensor = joined(stored, (read(n) for n in stored.names)).to(device, dtype, copy=True)
+            tensor = joined(stored, (read(n) for n in stored.names)).to(place, dtype, copy=True)
             model.load_state_dict({name: tensor}, strict=False, assign=True)
-    return model.requires_grad_(False)
+    if how:
+        quantize(model, how, low_layers(model, how), encoder)
+    return model.to(device).requires_grad_(False)
 
 
 def save_transformer(model: Transformer, folder: Path, *, causal: bool = False) -> None:

@@ -1,8 +1,9 @@
 """THE PATH from a prompt to frames: `path` walks it, `loading` builds it, `events` tell of it."""
 
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
-from longtake.pipeline.loading import Device, Precision, build, device_of, load
+from longtake.pipeline.loading import Device, build, device_of, load
 from longtake.pipeline.path import DECODE_CHUNK, Parts, Picture, Pipeline
+from longtake.pipeline.precision import Precision
 
 __all__ = [
     "DECODE_CHUNK",

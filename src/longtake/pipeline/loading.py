@@ -13,12 +13,14 @@ from longtake.config import (
 from longtake.errors import CannotHere, SettingError
 from longtake.model import Transformer
 from longtake.pipeline.path import Parts, Pipeline
+from longtake.pipeline.precision import Arithmetic, Precision, arithmetic_for
+from longtake.pipeline.quantized import fill_quantized, stored_format
 from longtake.presets import MODEL_FILE, PARTS, Preset, find
+from longtake.quantize import Format, choose_way, guard, low_layers, quantize
 from longtake.text import TextEncoder, Tokenizer
 from longtake.vae import Autoencoder
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def load(
@@ -38,15 +40,54 @@ def load(
     """
     preset = find(name)
     target = device_of(device)
-    dtype = _dtype(precision, target)
+    arithmetic = arithmetic_of(precision, stored_format(preset.folder), name, target)
     config = from_dict(ModelConfig, read_json(preset.folder / MODEL_FILE))
     parts = build(config)
     for part_name, part in zip(PARTS, parts, strict=True):
-        _fill(part, preset, part_name)
-        part.to(target, dtype).eval().requires_grad_(False)
+        if isinstance(part, Transformer):
+            _fill_denoiser(part, preset, arithmetic, target)
+        else:
+            _fill(part, preset, part_name)
+        part.to(target, arithmetic.dtype).eval().requires_grad_(False)
+    ready(parts[1], arithmetic, target)
+    note = arithmetic.note(target)
     return Pipeline(
-        name=preset.name, model_hash=content_hash(preset.folder), config=config, parts=parts
+        name=preset.name,
+        model_hash=content_hash(preset.folder),
+        config=config,
+        parts=parts,
+        precision=arithmetic.name,
+        notes=(note,) if note else (),
     )
+
+
+def arithmetic_of(
+    asked: Precision, stored: Format | None, name: str, device: torch.device
+) -> Arithmetic:
+    """The arithmetic of a model whose weights may be stored in few bits.
+
+    Args:
+        asked: By the user.
+        stored: Format of the model's files.
+        name: Of the model, for messages.
+        device: Where it runs.
+
+    Raises:
+        SettingError: another format than the one the weights are stored in.
+        CannotHere: a device that has not got it.
+    """
+    if stored and asked not in ("auto", stored):
+        msg = f"the weights of {name} are stored in {stored}, got --precision {asked}; leave it out"
+        raise SettingError(msg)
+    return arithmetic_for(stored or asked, device)
+
+
+def ready(denoiser: Transformer, arithmetic: Arithmetic, device: torch.device) -> None:
+    """Choose how low-bit layers multiply, and watch over arithmetic of a narrow range."""
+    if arithmetic.how is not None:
+        choose_way(denoiser, arithmetic.way(device))
+    if arithmetic.how is not None or arithmetic.dtype == torch.float16:
+        guard(denoiser.blocks, denoiser.head, arithmetic.name)
 
 
 def build(config: ModelConfig) -> Parts:
@@ -78,11 +119,15 @@ def _fill(part: nn.Module, preset: Preset, name: str) -> None:
     part.load_state_dict(load_tensors(preset.folder / f"{name}.safetensors", expected))
 
 
-def _dtype(asked: Precision, device: torch.device) -> torch.dtype:
-    if asked == "fp16":
-        msg = "fp16 is for public models; this one runs in fp32 or bf16"
-        raise SettingError(msg)
-    if asked == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if asked == "bf16" else torch.float32
+def _fill_denoiser(
+    denoiser: Transformer, preset: Preset, arithmetic: Arithmetic, device: torch.device
+) -> None:
+    _, name, _ = PARTS
+    if stored_format(preset.folder):
+        weights = preset.folder / f"{name}.safetensors"
+        config = preset.folder / MODEL_FILE
+        fill_quantized(denoiser, weights, config, arithmetic.dtype, device)
+        return
+    _fill(denoiser, preset, name)
+    if arithmetic.how is not None:
+        quantize(denoiser, arithmetic.how, low_layers(denoiser, arithmetic.how), device)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -23,6 +22,7 @@ from longtake.guidance import classifier_free
 from longtake.model import Transformer
 from longtake.model.embeddings import FEW_ROWS
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
+from longtake.pipeline.precision import name_of
 from longtake.rollout.asked import check_chunks, check_film
 from longtake.rollout.cues import faded, later_seeds, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
@@ -46,11 +46,32 @@ Parts = tuple[TextEncoder, Transformer, Autoencoder]
 class Pipeline:
     """A loaded model: prompts in, films out."""
 
-    def __init__(self, *, name: str, model_hash: str, config: ModelConfig, parts: Parts) -> None:
-        """Take ready parts; `load` builds them."""
+    def __init__(
+        self,
+        *,
+        name: str,
+        model_hash: str,
+        config: ModelConfig,
+        parts: Parts,
+        precision: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """Take ready parts; `load` builds them.
+
+        Args:
+            name: What a user types.
+            model_hash: Of the files it came from.
+            config: Shapes and vocabulary.
+            parts: The networks.
+            precision: Arithmetic by name; None: that of the weights.
+            notes: What the user should know of how it was loaded.
+        """
         self.name, self.model_hash, self.config = name, model_hash, config
+        self.notes = notes
         self.text, self.transformer, self.autoencoder = parts
         self.tokenizer = Tokenizer(config.words, config.text.max_tokens)
+        self.precision = precision or name_of(self.transformer.head_table.dtype)
+        """Arithmetic of the networks; other arithmetic gives other bytes."""
 
     @property
     def device(self) -> torch.device:
@@ -61,11 +82,6 @@ class Pipeline:
     def defaults(self) -> SampleConfig:
         """The settings of a film of this model if nobody asks for others."""
         return self.config.sampling.settings()
-
-    @property
-    def precision(self) -> Literal["fp32", "bf16"]:
-        """Arithmetic of the networks; other arithmetic gives other bytes."""
-        return "bf16" if self.transformer.head_table.dtype == torch.bfloat16 else "fp32"
 
     @property
     def identity(self) -> Identity:
@@ -109,7 +125,8 @@ class Pipeline:
         self.check(prompt, settings, cues, picture)
         spoken = self._spoken(prompt, cues)
         readings = [(chunk, self.tokenizer.read(text)) for chunk, text in spoken]
-        yield from (Notice(text) for text in self._notices(readings, settings, cues))
+        notices = (*self.notes, *self._notices(readings, settings, cues))
+        yield from (Notice(text) for text in notices)
         yield Progress("text", 0, 1)
         conditions = [
             (chunk, self._encode(reading, settings.negative)) for chunk, reading in readings
