@@ -63,6 +63,7 @@ def create_app(house: House) -> App:
     _handle_errors(app)
     _add_making(app, house)
     _add_watching(app, house)
+    _add_cuts(app, house)
     _add_house(app, house)
     _add_studio(app)
     return Guard(app, house.config, house.metrics)
@@ -141,19 +142,6 @@ def _add_watching(app: FastAPI, house: House) -> None:
         return videos.content(house, request, video_id, variant)
 
     @app.get(
-        "/v1/timeline",
-        response_class=Response,
-        responses={200: {"content": {"application/json": {}, "text/plain": {}}}},
-    )
-    async def get_timeline(
-        request: Request,
-        video: Annotated[list[str], Query(min_length=1, max_length=1000)],
-        kind: Annotated[timeline.Format, Query(alias="format")] = "otio",
-    ) -> Response:
-        """Finished films one after the other, as a timeline for an editor."""
-        return videos.cut(house, request, video, kind)
-
-    @app.get(
         "/v1/videos/{video_id}/live",
         response_class=Response,
         responses={200: {"content": {"video/mp4": {}}}},
@@ -174,6 +162,21 @@ def _add_watching(app: FastAPI, house: House) -> None:
     ) -> Response:
         """What happens to a film, as server-sent events, from its first to its last."""
         return videos.events(house, request, video_id, last_event_id)
+
+
+def _add_cuts(app: FastAPI, house: House) -> None:
+    @app.get(
+        "/v1/timeline",
+        response_class=Response,
+        responses={200: {"content": {"application/json": {}, "text/plain": {}}}},
+    )
+    async def get_timeline(
+        request: Request,
+        video: Annotated[list[str], Query(min_length=1, max_length=1000)],
+        kind: Annotated[timeline.Format, Query(alias="format")] = "otio",
+    ) -> Response:
+        """Finished films one after the other, as a timeline for an editor."""
+        return videos.cut(house, request, video, kind)
 
 
 def _add_house(app: FastAPI, house: House) -> None:

@@ -242,7 +242,8 @@ function openTurn(what) {
     };
     attempt(() => turn(what, what === "redo" ? Number(from.value) : block, asked));
   };
-  words.focus();
+  $("turn").scrollIntoView({ block: "nearest" });
+  words.focus({ preventScroll: true });
 }
 
 function closeTurn() {
@@ -295,7 +296,7 @@ export function showFacts(now) {
     "Not to be shown": now.settings.negative,
     Model: now.model,
     "Peak memory": now.peak_memory_mb && `${now.peak_memory_mb} MB`,
-    Notes: now.notices.join(" "),
+    Notes: now.notices.join("; "),
     "SHA-256": now.sha256,
     Id: now.id,
   };

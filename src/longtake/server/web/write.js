@@ -189,7 +189,9 @@ function showPlan(plans, problem) {
     const known = plans.every((one) => one.estimate_s !== null);
     rows.push([
       "Time",
-      known ? `about ${seconds(sum("estimate_s"))}` : "known after the first film here",
+      known
+        ? `about ${seconds(Math.max(Math.round(sum("estimate_s")), 1))}`
+        : "known after the first film here",
     ]);
     rows.push(["Disk", bytes(sum("disk_bytes"))]);
     const notices = new Set(plans.flatMap((one) => one.notices));
