@@ -116,7 +116,7 @@ def open_tensors(
 
         def read(name: str) -> Tensor:
             tensor = files[found[name]].get_tensor(name)
-            _check_values(path.with_name(found[name]), name, tensor)
+            check_values(path.with_name(found[name]), name, tensor)
             return tensor
 
         yield read
@@ -132,7 +132,7 @@ def _settled(path: Path, expected: Mapping[str, tuple[int, ...]]) -> tuple[Index
         found.update(dict.fromkeys(entries, file))
         for name, entry in entries.items():
             if name in expected:
-                _check_entry(path.with_name(file), name, entry, expected[name])
+                check_entry(path.with_name(file), name, entry, expected[name])
     _check_names(path, found, expected)
     return index, found
 
@@ -144,10 +144,15 @@ def _check_savable(path: Path, name: str, tensor: Tensor) -> None:
     if not tensor.numel():
         msg = f"{path}: tensor {shown(name)} has the empty shape {tuple(tensor.shape)}"
         raise WeightsError(msg)
-    _check_values(path, name, tensor)
+    check_values(path, name, tensor)
 
 
-def _check_values(path: Path, name: str, tensor: Tensor) -> None:
+def check_values(path: Path, name: str, tensor: Tensor) -> None:
+    """Check that values are finite and believable.
+
+    Raises:
+        WeightsError: they are not.
+    """
     low, high = (bound.item() for bound in torch.aminmax(tensor))
     # Written so that NaN fails.
     if not (-MAX_MAGNITUDE <= low and high <= MAX_MAGNITUDE):
@@ -158,7 +163,12 @@ def _check_values(path: Path, name: str, tensor: Tensor) -> None:
         raise WeightsError(msg)
 
 
-def _check_entry(path: Path, name: str, entry: Entry, shape: tuple[int, ...]) -> None:
+def check_entry(path: Path, name: str, entry: Entry, shape: tuple[int, ...]) -> None:
+    """Check a tensor's type and shape before its data are read.
+
+    Raises:
+        WeightsError: of another type or shape.
+    """
     if entry.dtype not in _ALLOWED:
         msg = (
             f"{path}: tensor {shown(name)} has type {entry.dtype}; "
@@ -223,7 +233,7 @@ def _read_shard(path: Path, checksum: str | None) -> dict[str, Tensor]:
         raise WeightsError(_wrong_checksum(path))
     tensors = load(raw)
     for name, tensor in tensors.items():
-        _check_values(path, name, tensor)
+        check_values(path, name, tensor)
     return tensors
 
 

@@ -13,6 +13,7 @@ from longtake.cli.one_pass import write_film
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
+    LoraOptions,
     ModelOptions,
     OutputOptions,
     PublicOptions,
@@ -28,12 +29,13 @@ from longtake.errors import SettingError
 from longtake.media.picture import read_picture
 from longtake.official.folder import PublicModel, read_model
 from longtake.official.longsana import LEVELS
-from longtake.official.pipeline import OfficialPipeline, Running
+from longtake.official.pipeline import OfficialPipeline, Running, checked_loras
 from longtake.official.precision import dtype_for, name_of
 from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
 from longtake.pipeline import device_of
+from longtake.pipeline.loras import hash_with
 
 
 def film_of(
@@ -43,6 +45,7 @@ def film_of(
     take: TakeOptions,
     keep: KeepOptions,
     model: ModelOptions,
+    lora: LoraOptions,
     public: PublicOptions,
     out: OutputOptions,
 ) -> None:
@@ -54,6 +57,7 @@ def film_of(
         take: Its first picture.
         keep: Nothing can be kept.
         model: The model.
+        lora: What is laid over it.
         public: What only public models know.
         out: The output.
     """
@@ -70,6 +74,7 @@ def film_of(
             dtype=dtype_for(model.precision, device),
             offload=public.offload or "text",
             cache=cache_folder() / "embeddings",
+            loras=checked_loras(found, lora.uses),
         )
         pipe = OfficialPipeline(found, running)
         pipe.check(text, settings)
@@ -84,12 +89,13 @@ def film_of(
         record = PublicRecord(
             prompt=text,
             model=model.model,
-            model_hash=fingerprint(found.folder),
+            model_hash=hash_with(fingerprint(found.folder), running.loras),
             version=__version__,
             settings=settings,
             precision=name_of(running.dtype),
             licences=licences,
             picture=checksum,
+            loras=tuple(replace(use, file=Path(use.file).name) for use in running.loras),
         )
         events = pipe.stream(text, settings, image=picture)
         tags = record.tags() if out.metadata else {}

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from longtake import flow
-from longtake.config import MAX_PROMPT
+from longtake.config import MAX_PROMPT, LoraUse
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
@@ -23,8 +23,10 @@ from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of, roll
 from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
 from longtake.official.settings import OfficialConfig
-from longtake.official.transformer import load_transformer
+from longtake.official.source import fingerprint
+from longtake.official.transformer import empty_transformer, load_transformer
 from longtake.pipeline import Event, Frames, Notice, Progress
+from longtake.pipeline.loras import checked, lay
 from longtake.rollout.pixels import to_bytes
 from longtake.samplers import sampler_of
 from longtake.text.gemma import (
@@ -58,6 +60,8 @@ class Running:
     """What leaves the device when it is not at work."""
     cache: Path | None = None
     """Folder of prompt embeddings; None keeps none."""
+    loras: tuple[LoraUse, ...] = ()
+    """What is laid over the denoiser, in order."""
 
 
 class OfficialPipeline:
@@ -241,6 +245,8 @@ class OfficialPipeline:
             on_host = running.offload == "block"
             place = HOST if on_host else running.device
             self._transformer = load_transformer(folder, running.dtype, place)
+            if running.loras:
+                lay(self._transformer, running.loras, fingerprint(self.model.folder))
             if on_host:
                 keep_on_host(self._transformer, running.device)
         elif self.running.offload == "text":
@@ -275,6 +281,18 @@ class OfficialPipeline:
         gc.collect()
         if self.running.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def checked_loras(model: PublicModel, loras: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+    """LoRAs with their checksums, once they are found to fit; nothing else is loaded for it.
+
+    Raises:
+        WeightsError: damaged, or of another model.
+        SettingError: too many.
+    """
+    if not loras:
+        return ()
+    return checked(loras, fingerprint(model.folder), empty_transformer(model.transformer))[1]
 
 
 def vae_dtype(model: PublicModel, dtype: torch.dtype) -> torch.dtype:

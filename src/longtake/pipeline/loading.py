@@ -1,17 +1,16 @@
 """A model's files become a pipeline."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import nn
 
 from longtake.checkpoints import content_hash, load_tensors, read_json
-from longtake.config import (
-    ModelConfig,
-    from_dict,
-)
+from longtake.config import LoraUse, ModelConfig, from_dict
 from longtake.errors import CannotHere, SettingError
 from longtake.model import Transformer
+from longtake.pipeline.loras import hash_with, lay
 from longtake.pipeline.path import Parts, Pipeline
 from longtake.presets import MODEL_FILE, PARTS, Preset, find
 from longtake.text import TextEncoder, Tokenizer
@@ -22,7 +21,11 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def load(
-    name: str = "previz", *, device: Device = "auto", precision: Precision = "auto"
+    name: str = "previz",
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    loras: Sequence[LoraUse] = (),
 ) -> Pipeline:
     """Load a model by preset name or folder.
 
@@ -30,6 +33,7 @@ def load(
         name: A preset, or a folder with a model.json.
         device: `auto` takes CUDA if there is one.
         precision: `auto` takes bf16 where the processor has it.
+        loras: What is laid over the weights, in order; the model hash then tells of them too.
 
     Raises:
         ModelError: no such model.
@@ -43,9 +47,17 @@ def load(
     parts = build(config)
     for part_name, part in zip(PARTS, parts, strict=True):
         _fill(part, preset, part_name)
+    base = content_hash(preset.folder)
+    # Before the weights are rounded to the precision they run in.
+    used = lay(parts[1], loras, base)
+    for part in parts:
         part.to(target, dtype).eval().requires_grad_(False)
     return Pipeline(
-        name=preset.name, model_hash=content_hash(preset.folder), config=config, parts=parts
+        name=preset.name,
+        model_hash=hash_with(base, used),
+        config=config,
+        parts=parts,
+        loras=used,
     )
 
 

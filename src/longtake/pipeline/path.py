@@ -15,6 +15,7 @@ from longtake.config import (
     MAX_PROMPT,
     TEMPORAL_STRIDE,
     Cue,
+    LoraUse,
     ModelConfig,
     SampleConfig,
     frames_for,
@@ -58,9 +59,18 @@ Parts = tuple[TextEncoder, Transformer, Autoencoder]
 class Pipeline:
     """A loaded model: prompts in, films out."""
 
-    def __init__(self, *, name: str, model_hash: str, config: ModelConfig, parts: Parts) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        model_hash: str,
+        config: ModelConfig,
+        parts: Parts,
+        loras: tuple[LoraUse, ...] = (),
+    ) -> None:
         """Take ready parts; `load` builds them."""
         self.name, self.model_hash, self.config = name, model_hash, config
+        self.loras = loras
         self.text, self.transformer, self.autoencoder = parts
         self.tokenizer = Tokenizer(config.words, config.text.max_tokens)
 
