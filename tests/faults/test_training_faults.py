@@ -361,7 +361,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_the_good_state_stays(model, t
 
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model, tmp_path):
-    """Row 60: killed in a step, and while a state is written; benchmarks/soak_training does more."""
+    """Row 60: in a step, and while a state is written; benchmarks/soak_training does more."""
     shards = latent_shards(tmp_path / "latents", loaded(model))
     whole = finetune(RECIPE, tmp_path / "whole", shards, loaded(model))
     crash(shards.folder, model, tmp_path / "killed", ["step:3", "write:1", "write:2"])

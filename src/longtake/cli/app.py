@@ -19,12 +19,14 @@ from cyclopts.exceptions import (
 from longtake import __version__
 from longtake.cli.animatic import animatic
 from longtake.cli.branch import branch
+from longtake.cli.data import data
 from longtake.cli.drift import drift
 from longtake.cli.evaluate import evaluate
 from longtake.cli.extend import extend
 from longtake.cli.finetune import finetune
 from longtake.cli.generate import generate
 from longtake.cli.lora import lora
+from longtake.cli.precompute import precompute
 from longtake.cli.prompt import STDIN
 from longtake.cli.public_verbs import convert, doctor, plan
 from longtake.cli.reproduce import reproduce
@@ -53,6 +55,8 @@ app.command(App(name="animatic", default_command=animatic))
 app.command(App(name="reproduce", default_command=reproduce))
 app.command(App(name="serve", default_command=serve))
 app.command(App(name="train", default_command=train))
+app.command(data)
+app.command(App(name="precompute", default_command=precompute))
 app.command(App(name="finetune", default_command=finetune))
 app.command(lora)
 app.command(App(name="evaluate", default_command=evaluate))
@@ -128,6 +132,16 @@ _VERBS = {
         missing="the recipe is missing; try: longtake train previz --out FOLDER",
         one="one recipe makes one model, got {!r} as well; put a name with spaces in quotes",
         dash="a file that starts with - goes after --",
+    ),
+    "data prepare": _Verb(
+        missing="the films are missing; try: longtake data prepare FOLDER --out clips",
+        one="one folder of films is prepared, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
+    ),
+    "precompute": _Verb(
+        missing="the clips are missing; try: longtake precompute clips --out latents",
+        one="one folder of clips is encoded, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
     ),
     "finetune": _Verb(
         missing="the clips are missing; try: longtake finetune FOLDER --out mine",

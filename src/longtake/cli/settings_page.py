@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake import config
 from longtake.config import training
+from longtake.data.rules import PrepareConfig
 from longtake.official.settings import OfficialConfig
+from longtake.recipes.finetune import FinetuneRecipe
 from longtake.recipes.recipe import PrevizRecipe
 
 CLASSES: tuple[type[Any], ...] = (
@@ -24,6 +26,8 @@ CLASSES: tuple[type[Any], ...] = (
     ),
     OfficialConfig,
     PrevizRecipe,
+    FinetuneRecipe,
+    PrepareConfig,
 )
 """Every class of settings, in the order of the page."""
 _MOST_SHOWN = 8
