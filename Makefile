@@ -47,6 +47,7 @@ docs: $(VENV)/.core  # the reference pages, from the code
 
 soak: $(VENV)/.core  # a hundred takes killed at random moments and resumed; about 15 minutes
 	$(BIN)/python benchmarks/soak_takes.py --rounds 100 --kills 2
+	$(BIN)/python benchmarks/soak_training.py --rounds 20
 
 bench: $(VENV)/.core  # denoiser, autoencoder and a whole film on this machine: a JSON line each
 	for what in transformer autoencoder film; do $(BIN)/python benchmarks/bench_$$what.py || exit 1; done

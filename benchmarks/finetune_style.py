@@ -10,6 +10,7 @@ distance was named in docs/log.md before the first run.
 import argparse
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import numpy as np
 import torch
 
 from longtake.config import LoraUse, merge
-from longtake.data.shards import ShardWriter, read_shards
+from longtake.data.shards import Sample, Shards, ShardWriter, read_shards
 from longtake.media.sheet import film_strips
 from longtake.media.video import VideoWriter
-from longtake.pipeline import device_of, load
+from longtake.pipeline import Pipeline, device_of, load
 from longtake.recipes.finetune import FinetuneRecipe, finetune
-from longtake.recipes.precompute import precompute
+from longtake.recipes.precompute import frames_in, precompute
+from longtake.train.cached import split_held_out
 from longtake.world import caption, render, sample_scenes
 
 SEED = 20261127
@@ -79,7 +81,7 @@ def make_clips(folder: Path, clips: int, frames: int, device: torch.device) -> N
             writer.finish(source)
 
 
-def filmed(pipe, prompts: list[str], frames: int) -> list[np.ndarray]:
+def filmed(pipe: Pipeline, prompts: list[str], frames: int) -> list[np.ndarray]:
     settings = replace(pipe.defaults, frames=frames, seed=1)
     return [pipe.generate(prompt, settings=settings).frames.numpy() for prompt in prompts]
 
@@ -121,23 +123,22 @@ def main() -> None:
     (asked.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
-def measure(asked, latents, lora: Path) -> dict[str, float]:
+def measure(asked: argparse.Namespace, latents: Shards, lora: Path) -> dict[str, float]:
     """Distances to the held-out clips, before and after, beside those that the set itself has."""
-    from longtake.recipes.precompute import frames_in
-    from longtake.train.cached import split_held_out
-
     trained, held = split_held_out(latents.samples, 0.2)
     clips = read_shards(asked.out / "clips")
     by_key = {sample.key: sample for sample in clips.samples}
 
-    def pixels(samples):
+    def pixels(samples: Sequence[Sample]) -> list[np.ndarray]:
         return [frames_in(clips.read(by_key[s.key])["mp4"]).numpy() for s in samples]
 
     target, prompts = pixels(held), [s.told["captions"][0] for s in held[: asked.films]]
     films = {}
     for name, uses in (("before", ()), ("after", (LoraUse(file=str(lora)),))):
         films[name] = filmed(load("previz", device=asked.device, loras=uses), prompts, asked.frames)
-    shown = [film for row in zip(target, films["before"], films["after"]) for film in row]
+    shown = [
+        film for row in zip(target, films["before"], films["after"], strict=False) for film in row
+    ]
     labels = [text for p in prompts for text in (p, "before", "after")]
     film_strips(asked.out / "strips.png", shown, labels=labels)
     return {
