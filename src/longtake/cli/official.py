@@ -68,14 +68,7 @@ def film_of(
     with display(quiet=out.quiet) as show, memory_errors(fix):
         found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
         settings, warnings = settings_for(found, film, public)
-        device = device_of(model.device)
-        running = Running(
-            device=device,
-            dtype=dtype_for(model.precision, device),
-            offload=public.offload or "text",
-            cache=cache_folder() / "embeddings",
-            loras=checked_loras(found, lora.uses),
-        )
+        running = _running(found, model, lora, public)
         pipe = OfficialPipeline(found, running)
         pipe.check(text, settings)
         picture, checksum = None, ""
@@ -101,6 +94,20 @@ def film_of(
         tags = record.tags() if out.metadata else {}
         warnings += write_film(events, record, output, tags, show)
     tell_report(_report(record, output, started, warnings), out)
+
+
+def _running(
+    found: PublicModel, model: ModelOptions, lora: LoraOptions, public: PublicOptions
+) -> Running:
+    """Where and how it computes; LoRAs are read and checked here, before any other work."""
+    device = device_of(model.device)
+    return Running(
+        device=device,
+        dtype=dtype_for(model.precision, device),
+        offload=public.offload or "text",
+        cache=cache_folder() / "embeddings",
+        loras=checked_loras(found, lora.uses),
+    )
 
 
 def settings_for(
