@@ -63,6 +63,7 @@ soak: setup  # the full counts of the faults: takes, the server, its workers kil
 	$(BIN)/python benchmarks/faults_server.py --rounds 100
 	$(BIN)/pytest -m soak tests/faults
 	$(BIN)/python benchmarks/bench_server.py --only soak --seconds 600
+	$(BIN)/python benchmarks/soak_training.py --rounds 20
 
 bench: $(VENV)/.core  # denoiser, autoencoder and a whole film on this machine: a JSON line each
 	for what in transformer autoencoder film; do $(BIN)/python benchmarks/bench_$$what.py || exit 1; done

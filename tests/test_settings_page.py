@@ -7,7 +7,9 @@ import pytest
 
 from longtake import config
 from longtake.cli.settings_page import CLASSES, field_docs, settings_page
+from longtake.data.rules import PrepareConfig
 from longtake.official.settings import OfficialConfig
+from longtake.recipes.finetune import FinetuneRecipe
 from longtake.recipes.recipe import PrevizRecipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
@@ -23,7 +25,7 @@ def test_every_class_of_settings_is_on_the_page():
     found = {
         value for value in vars(config).values() if isinstance(value, type) and is_dataclass(value)
     }
-    assert set(CLASSES) == found | {OfficialConfig, PrevizRecipe}
+    assert set(CLASSES) == found | {OfficialConfig, PrevizRecipe, FinetuneRecipe, PrepareConfig}
     assert len(CLASSES) > 5
 
 

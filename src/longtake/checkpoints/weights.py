@@ -128,7 +128,7 @@ def open_tensors(
 
         def read(name: str) -> Tensor:
             tensor = files[found[name]].get_tensor(name)
-            _check_values(path.with_name(found[name]), name, tensor)
+            check_values(path.with_name(found[name]), name, tensor)
             return tensor
 
         yield read
@@ -147,7 +147,7 @@ def _settled(
         for name, entry in entries.items():
             if name in expected:
                 types = (_PACKED[packed[name]],) if name in packed else tuple(_ALLOWED)
-                _check_entry(path.with_name(file), name, entry, expected[name], types)
+                check_entry(path.with_name(file), name, entry, expected[name], types)
     _check_names(path, found, expected)
     return index, found
 
@@ -159,10 +159,15 @@ def _check_savable(path: Path, name: str, tensor: Tensor, wanted: torch.dtype | 
     if not tensor.numel():
         msg = f"{path}: tensor {shown(name)} has the empty shape {tuple(tensor.shape)}"
         raise WeightsError(msg)
-    _check_values(path, name, tensor)
+    check_values(path, name, tensor)
 
 
-def _check_values(path: Path, name: str, tensor: Tensor) -> None:
+def check_values(path: Path, name: str, tensor: Tensor) -> None:
+    """Check that values are finite and believable.
+
+    Raises:
+        WeightsError: they are not.
+    """
     low, high = (bound.item() for bound in torch.aminmax(tensor))
     # Written so that NaN fails.
     if not (-MAX_MAGNITUDE <= low and high <= MAX_MAGNITUDE):
@@ -173,9 +178,18 @@ def _check_values(path: Path, name: str, tensor: Tensor) -> None:
         raise WeightsError(msg)
 
 
-def _check_entry(
-    path: Path, name: str, entry: Entry, shape: tuple[int, ...], types: tuple[str, ...]
+def check_entry(
+    path: Path,
+    name: str,
+    entry: Entry,
+    shape: tuple[int, ...],
+    types: tuple[str, ...] = tuple(_ALLOWED),
 ) -> None:
+    """Check a tensor's type and shape before its data are read.
+
+    Raises:
+        WeightsError: of another type or shape.
+    """
     if entry.dtype not in types:
         msg = f"{path}: tensor {shown(name)} has type {entry.dtype}; weights are {', '.join(types)}"
         raise WeightsError(msg)
@@ -237,7 +251,7 @@ def _read_shard(path: Path, checksum: str | None) -> dict[str, Tensor]:
         raise WeightsError(_wrong_checksum(path))
     tensors = load(raw)
     for name, tensor in tensors.items():
-        _check_values(path, name, tensor)
+        check_values(path, name, tensor)
     return tensors
 
 

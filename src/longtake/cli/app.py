@@ -20,11 +20,15 @@ from longtake import __version__
 from longtake.cli.animatic import animatic
 from longtake.cli.batch import batch
 from longtake.cli.branch import branch
+from longtake.cli.data import data
 from longtake.cli.drift import drift
 from longtake.cli.evaluate import evaluate
 from longtake.cli.extend import extend
+from longtake.cli.finetune import finetune
 from longtake.cli.generate import generate
+from longtake.cli.lora import lora
 from longtake.cli.precision_verbs import precision_report, quantize, selftest
+from longtake.cli.precompute import precompute
 from longtake.cli.prompt import STDIN
 from longtake.cli.public_verbs import convert, doctor, plan
 from longtake.cli.reproduce import reproduce
@@ -57,6 +61,10 @@ app.command(App(name="reproduce", default_command=reproduce))
 app.command(App(name="serve", default_command=serve))
 app.command(App(name="batch", default_command=batch))
 app.command(App(name="train", default_command=train))
+app.command(data)
+app.command(App(name="precompute", default_command=precompute))
+app.command(App(name="finetune", default_command=finetune))
+app.command(lora)
 app.command(App(name="evaluate", default_command=evaluate))
 app.command(App(name="drift", default_command=drift))
 
@@ -149,6 +157,26 @@ _VERBS = {
     "train": _Verb(
         missing="the recipe is missing; try: longtake train previz --out FOLDER",
         one="one recipe makes one model, got {!r} as well; put a name with spaces in quotes",
+        dash="a file that starts with - goes after --",
+    ),
+    "data prepare": _Verb(
+        missing="the films are missing; try: longtake data prepare FOLDER --out clips",
+        one="one folder of films is prepared, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
+    ),
+    "precompute": _Verb(
+        missing="the clips are missing; try: longtake precompute clips --out latents",
+        one="one folder of clips is encoded, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
+    ),
+    "finetune": _Verb(
+        missing="the clips are missing; try: longtake finetune FOLDER --out mine",
+        one="one folder makes one LoRA, got {!r} as well; put a name with spaces in quotes",
+        dash="a folder that starts with - goes after --",
+    ),
+    "lora merge": _Verb(
+        missing="the LoRA is missing; try: longtake lora merge lora.safetensors --out mine",
+        one="LoRAs are files, got {!r} as well; put a name with spaces in quotes",
         dash="a file that starts with - goes after --",
     ),
     "evaluate": _Verb(

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors
-from longtake.cli.options import ModelOptions, WholeNumber
+from longtake.cli.options import LoraOptions, ModelOptions, WholeNumber
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.prompt import STDIN, read_prompt
 from longtake.config import SampleConfig
@@ -68,7 +68,8 @@ class ReportOptions:
     """Say nothing but errors."""
 
 
-_SUITE, _MODEL, _REPORT = SuiteOptions(), ModelOptions(), ReportOptions()
+_SUITE, _MODEL = SuiteOptions(), ModelOptions()
+_LORA, _REPORT = LoraOptions(), ReportOptions()
 
 
 def evaluate(
@@ -77,6 +78,7 @@ def evaluate(
     *,
     suite: SuiteOptions = _SUITE,
     model: ModelOptions = _MODEL,
+    lora: LoraOptions = _LORA,
     out: ReportOptions = _REPORT,
 ) -> None:
     """Score a model by films that a reader compares with their prompts.
@@ -85,6 +87,7 @@ def evaluate(
         prompt: One prompt to film and read; it goes with --video too.
         suite: What is filmed and read.
         model: The model.
+        lora: What is laid over it.
         out: The report.
     """
     started = time.perf_counter()
@@ -98,7 +101,7 @@ def evaluate(
         else:
             find(model.model)
             _check_outputs(out, folder=True)
-            report, text = _run(asked, suite, model, out, show)
+            report, text = _run(asked, suite, model, lora, out, show)
     report["elapsed_s"] = round(time.perf_counter() - started, 1)
     _tell(report, text, out)
 
@@ -201,6 +204,7 @@ def _run(
     asked: "list[Asked]",
     suite: SuiteOptions,
     model: ModelOptions,
+    lora: LoraOptions,
     out: ReportOptions,
     show: Display,
 ) -> tuple[dict[str, Any], str]:
@@ -211,7 +215,7 @@ def _run(
     fix = "fewer --films or --device cpu"
     with memory_errors(fix):
         show.stage("load", 0, 1)
-        pipe = load(model.model, device=model.device, precision=model.precision)
+        pipe = load(model.model, device=model.device, precision=model.precision, loras=lora.uses)
         reader = _reader(suite, pipe.device, show)
         show.stage("load", 1, 1)
         settings = _settings(suite, pipe.defaults)

@@ -14,6 +14,7 @@ from longtake.cli.options import (
     SameModelOptions,
     WholeNumber,
     kept,
+    uses_of,
 )
 from longtake.cli.output import Output, check_output
 from longtake.cli.progress import Display, display
@@ -146,7 +147,12 @@ def _from_pixels(asked: _Asked, show: Display) -> "tuple[Pipeline, TakeManifest,
     find(name)
     show.stage("load", 0, 1)
     fix_threads()
-    pipe = load(name, device=asked.model.device, precision=asked.model.precision or "auto")
+    pipe = load(
+        name,
+        device=asked.model.device,
+        precision=asked.model.precision or "auto",
+        loras=uses_of(asked.model.lora),
+    )
     show.stage("load", 1, 1)
     settings = replace(
         pipe.defaults,

@@ -10,6 +10,7 @@ from longtake.cli.memory import memory_errors
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
+    LoraOptions,
     ModelOptions,
     OutputOptions,
     PublicOptions,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from longtake.pipeline import Picture, Pipeline
 
 _FILM, _TAKE, _KEEP = FilmOptions(), TakeOptions(), KeepOptions()
-_MODEL, _PUBLIC, _OUTPUT = ModelOptions(), PublicOptions(), OutputOptions()
+_MODEL, _LORA = ModelOptions(), LoraOptions()
+_PUBLIC, _OUTPUT = PublicOptions(), OutputOptions()
 
 
 def generate(
@@ -43,6 +45,7 @@ def generate(
     take: TakeOptions = _TAKE,
     keep: KeepOptions = _KEEP,
     model: ModelOptions = _MODEL,
+    lora: LoraOptions = _LORA,
     public: PublicOptions = _PUBLIC,
     out: OutputOptions = _OUTPUT,
 ) -> None:
@@ -54,6 +57,7 @@ def generate(
         take: Changes inside it, and its beginning.
         keep: What stays beside it.
         model: The model.
+        lora: What is laid over it.
         public: The public model.
         out: The output.
     """
@@ -61,10 +65,12 @@ def generate(
     if is_public(model.model):
         from longtake.cli.official import film_of
 
-        film_of(text, film=film, take=take, keep=keep, model=model, public=public, out=out)
+        film_of(
+            text, film=film, take=take, keep=keep, model=model, lora=lora, public=public, out=out
+        )
         return
     refuse_public(public, model)
-    _film(text, film=film, take=take, keep=keep, model=model, out=out)
+    _film(text, film=film, take=take, keep=keep, model=model, lora=lora, out=out)
 
 
 def _film(
@@ -74,6 +80,7 @@ def _film(
     take: TakeOptions,
     keep: KeepOptions,
     model: ModelOptions,
+    lora: LoraOptions,
     out: OutputOptions,
 ) -> None:
     """Make a film with a model of our own."""
@@ -98,7 +105,7 @@ def _film(
             show.note(warning)
         show.stage("load", 0, 1)
         fix_threads()
-        pipe = load(model.model, device=model.device, precision=model.precision)
+        pipe = load(model.model, device=model.device, precision=model.precision, loras=lora.uses)
         show.stage("load", 1, 1)
         settings, _ = settings_of(film, pipe.defaults)
         if pipe.config.chunk:
@@ -147,4 +154,5 @@ def _manifest(pipe: "Pipeline", text: str, settings: SampleConfig) -> Manifest:
         precision=pipe.precision,
         processor=processor_of(pipe.device),
         torch=str(torch.__version__),
+        loras=tuple(replace(use, file=Path(use.file).name) for use in pipe.loras),
     )

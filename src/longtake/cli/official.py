@@ -15,6 +15,7 @@ from longtake.cli.one_pass import write_film
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
+    LoraOptions,
     ModelOptions,
     OutputOptions,
     PublicOptions,
@@ -30,12 +31,13 @@ from longtake.errors import SettingError
 from longtake.media.picture import read_picture
 from longtake.official.folder import PublicModel, read_model
 from longtake.official.longsana import LEVELS
-from longtake.official.pipeline import OfficialPipeline, Running
+from longtake.official.pipeline import OfficialPipeline, Running, checked_loras
 from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
 from longtake.pipeline import device_of
 from longtake.pipeline.loading import arithmetic_of
+from longtake.pipeline.loras import hash_with
 from longtake.pipeline.precision import Arithmetic
 from longtake.pipeline.quantized import stored_format
 
@@ -47,6 +49,7 @@ def film_of(
     take: TakeOptions,
     keep: KeepOptions,
     model: ModelOptions,
+    lora: LoraOptions,
     public: PublicOptions,
     out: OutputOptions,
 ) -> None:
@@ -58,6 +61,7 @@ def film_of(
         take: Its first picture.
         keep: Nothing can be kept.
         model: The model.
+        lora: What is laid over it.
         public: What only public models know.
         out: The output.
     """
@@ -72,7 +76,8 @@ def film_of(
         arithmetic = arithmetic_for_public(found, model, device)
         if note := arithmetic.note(device):
             warnings.append(note)
-        pipe = OfficialPipeline(found, _running(arithmetic, device, public))
+        running = _running(found, arithmetic, device, lora, public)
+        pipe = OfficialPipeline(found, running)
         pipe.check(text, settings)
         picture, checksum = None, ""
         if take.image is not None:
@@ -85,12 +90,13 @@ def film_of(
         record = PublicRecord(
             prompt=text,
             model=model.model,
-            model_hash=fingerprint(found.folder),
+            model_hash=hash_with(fingerprint(found.folder), running.loras),
             version=__version__,
             settings=settings,
             precision=arithmetic.name,
             licences=licences,
             picture=checksum,
+            loras=tuple(replace(use, file=Path(use.file).name) for use in running.loras),
         )
         events = pipe.stream(text, settings, image=picture)
         tags = record.tags() if out.metadata else {}
@@ -98,13 +104,21 @@ def film_of(
     tell_report(_report(record, output, started, warnings), out)
 
 
-def _running(arithmetic: Arithmetic, device: torch.device, public: PublicOptions) -> Running:
+def _running(
+    found: PublicModel,
+    arithmetic: Arithmetic,
+    device: torch.device,
+    lora: LoraOptions,
+    public: PublicOptions,
+) -> Running:
+    """Where and how it computes; LoRAs are read and checked here, before any other work."""
     return Running(
         device=device,
         dtype=arithmetic.dtype,
         how=arithmetic.how,
         offload=public.offload or "text",
         cache=cache_folder() / "embeddings",
+        loras=checked_loras(found, lora.uses),
     )
 
 

@@ -2,14 +2,23 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter, Token
 
 from longtake.cli.prompt import read_prompt
-from longtake.config import FPS, MAX_SECONDS, Cue, SampleConfig, SamplerName, frames_for
+from longtake.config import (
+    FPS,
+    MAX_SECONDS,
+    Cue,
+    LoraUse,
+    SampleConfig,
+    SamplerName,
+    frames_for,
+    lora_use,
+)
 from longtake.errors import SettingError
 
 NAMED_SIZES = {"480p": (832, 480), "720p": (1280, 704)}
@@ -137,6 +146,20 @@ class EngineOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """What is laid over the model."""
+
+    lora: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    """A LoRA from longtake finetune, as FILE or FILE:STRENGTH; once or more."""
+
+    @property
+    def uses(self) -> tuple[LoraUse, ...]:
+        """What was asked for, by full paths."""
+        return uses_of(self.lora)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class SameModelOptions:
     """Which model goes on with a take: the one that began it."""
 
@@ -146,6 +169,9 @@ class SameModelOptions:
     """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16", "fp8", "nvfp4"] | None = None
     """Arithmetic. Default: that of the take; no other gives the same film."""
+    lora: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    """Where its LoRAs lie now, as FILE or FILE:STRENGTH in the same order. Default: where they
+    lay."""
     allow_different: Annotated[bool, Parameter(negative="")] = False
     """Go on under other arithmetic as well, as of another machine; other bytes come of it."""
 
@@ -254,6 +280,16 @@ def parse_size(text: str, cell: int = 32) -> tuple[int, int]:
         )
         raise SettingError(msg)
     return width, height
+
+
+def uses_of(texts: Sequence[str]) -> tuple[LoraUse, ...]:
+    """LoRAs from FILE or FILE:STRENGTH, by full paths.
+
+    Raises:
+        SettingError: no file, or a strength out of range.
+    """
+    uses = [lora_use(text) for text in texts]
+    return tuple(replace(use, file=str(Path(use.file).absolute())) for use in uses)
 
 
 def refuse_public(public: PublicOptions, model: ModelOptions) -> None:

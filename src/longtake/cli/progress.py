@@ -22,6 +22,8 @@ LABELS = {
     "shots": "making shots",
     "cut": "cutting",
     "measure": "measuring",
+    "prepare": "preparing clips",
+    "encode": "encoding clips",
 }
 """Stages as the user reads them, in order."""
 PATIENCE_S = 20.0

@@ -4,15 +4,16 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake import __version__
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors
-from longtake.cli.options import SameModelOptions, TellOptions
+from longtake.cli.options import SameModelOptions, TellOptions, uses_of
 from longtake.cli.progress import Display, display, tell
 from longtake.config import FPS
 from longtake.errors import MediaError, SettingError
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+    from longtake.config import LoraUse
     from longtake.media.compare import Likeness
-    from longtake.pipeline import Pipeline
+    from longtake.pipeline import Device, Pipeline
+    from longtake.pipeline.precision import Precision
     from longtake.shots.manifest import SceneManifest
 
 _MODEL, _TELL = SameModelOptions(), TellOptions()
@@ -68,7 +71,6 @@ def reproduce(
     started = time.perf_counter()
     from longtake.media.compare import compare
     from longtake.media.video import read_metadata
-    from longtake.pipeline import load
     from longtake.pipeline.precision import precision_named
     from longtake.rollout.numerics import fix_threads
     from longtake.shots.manifest import is_scene, manifest_from
@@ -88,13 +90,15 @@ def reproduce(
         show.stage("load", 0, 1)
         fix_threads()
         asked = model.precision or precision_named(told.precision)
-        pipe = load(name, device=model.device, precision=asked)
+        loras = uses_of(model.lora) or _beside(told.loras, film)
+        adapt = partial(_adapted, name, model.device, asked, loras)
+        pipe = adapt(())
         show.stage("load", 1, 1)
         again = Path(place) / "film.mp4"
         if isinstance(told, Manifest):
             _film(pipe, told, image, again, tags, show)
         else:
-            _scene(pipe, told, again, tags, show)
+            _scene(pipe, told, again, tags, show, adapt)
         alike = compare(film, again)
     report = _compared(film, alike, _reasons(pipe, told, film), started)
     if out.as_json:
@@ -134,6 +138,35 @@ def _check(told: Manifest, film: Path, image: Path | None) -> None:
     if image is not None and not told.picture:
         msg = f"{film} does not begin with a picture; leave --image out"
         raise SettingError(msg)
+
+
+def _beside(loras: "tuple[LoraUse, ...]", film: Path) -> "tuple[LoraUse, ...]":
+    """LoRAs that a film names, where they lie: beside the film, or in the working folder.
+
+    Raises:
+        MediaError: one lies in neither.
+    """
+    found = []
+    for use in loras:
+        places = (film.parent / Path(use.file).name, Path(use.file).name)
+        path = next((Path(place) for place in places if Path(place).is_file()), None)
+        if path is None:
+            msg = f"{film} was made with the LoRA {use.file}; name where it lies with --lora"
+            raise MediaError(msg)
+        found.append(replace(use, file=str(path)))
+    return tuple(found)
+
+
+def _adapted(
+    name: str,
+    device: "Device",
+    precision: "Precision",
+    loras: "tuple[LoraUse, ...]",
+    more: "tuple[LoraUse, ...]",
+) -> "Pipeline":
+    from longtake.pipeline import load
+
+    return load(name, device=device, precision=precision, loras=(*loras, *more))
 
 
 def _film(
@@ -187,7 +220,12 @@ def _parts(
 
 
 def _scene(
-    pipe: "Pipeline", told: "SceneManifest", again: Path, tags: Mapping[str, str], show: Display
+    pipe: "Pipeline",
+    told: "SceneManifest",
+    again: Path,
+    tags: Mapping[str, str],
+    show: Display,
+    adapt: "Callable[[tuple[LoraUse, ...]], Pipeline]",
 ) -> None:
     from longtake.media.segments import join_segments
     from longtake.shots.plan import plan
@@ -196,7 +234,7 @@ def _scene(
 
     planned = plan(told.scene, pipe.name, pipe.config, told.settings, told.handles)
     store = Store(again.parent / "scene")
-    rendering = Rendering(pipe, told.scene, planned, store, told.retiming)
+    rendering = Rendering(pipe, told.scene, planned, store, told.retiming, adapt=cache(adapt))
     rendering.check()
     for event in rendering.run():
         raise_if_stopped()

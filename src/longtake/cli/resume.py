@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake.cli.memory import memory_errors
-from longtake.cli.options import SameModelOptions, TellOptions
+from longtake.cli.options import SameModelOptions, TellOptions, uses_of
 from longtake.cli.output import Output
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.report import tell_take
@@ -98,6 +98,7 @@ def load_same(manifest: "TakeManifest", model: SameModelOptions, show: Display) 
     if device == "auto":
         device = "cuda" if manifest.identity.device == "cuda" else "cpu"
     fix_threads(manifest.threads)
-    pipe = load(model.model or manifest.model, device=device, precision=precision)
+    loras = uses_of(model.lora) or manifest.loras
+    pipe = load(model.model or manifest.model, device=device, precision=precision, loras=loras)
     show.stage("load", 1, 1)
     return pipe

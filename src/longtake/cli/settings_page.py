@@ -12,19 +12,23 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake import config
-from longtake.config import training
+from longtake.config import lora, training
+from longtake.data.rules import PrepareConfig
 from longtake.official.settings import OfficialConfig
+from longtake.recipes.finetune import FinetuneRecipe
 from longtake.recipes.recipe import PrevizRecipe
 
 CLASSES: tuple[type[Any], ...] = (
     *(
         cls
-        for module in (config, training)
+        for module in (config, lora, training)
         for cls in vars(module).values()
         if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
     ),
     OfficialConfig,
     PrevizRecipe,
+    FinetuneRecipe,
+    PrepareConfig,
 )
 """Every class of settings, in the order of the page."""
 _MOST_SHOWN = 8

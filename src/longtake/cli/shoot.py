@@ -4,14 +4,15 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake import __version__
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors, peak_memory_bytes
-from longtake.cli.options import ModelOptions
+from longtake.cli.options import LoraOptions, ModelOptions
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.scene import (
     ListOptions,
@@ -26,14 +27,14 @@ from longtake.errors import CannotHere, OutputError, ShotListError
 from longtake.presets import find
 
 if TYPE_CHECKING:
-    from longtake.config import SampleConfig
+    from longtake.config import LoraUse, SampleConfig
     from longtake.pipeline import Pipeline
     from longtake.shots.deliver import Delivered, Delivery
     from longtake.shots.render import Rendering
     from longtake.shots.shot import ShotList
 
 _LIST, _SHOTS = ListOptions(), ShotOptions()
-_MODEL, _OUTPUT = ModelOptions(), SceneOutput()
+_MODEL, _LORA, _OUTPUT = ModelOptions(), LoraOptions(), SceneOutput()
 
 
 def shoot(
@@ -43,6 +44,7 @@ def shoot(
     reading: ListOptions = _LIST,
     shots: ShotOptions = _SHOTS,
     model: ModelOptions = _MODEL,
+    lora: LoraOptions = _LORA,
     out: SceneOutput = _OUTPUT,
 ) -> None:
     """Make a cut from a shot list; run it again after a change, and only what changed is made.
@@ -52,6 +54,7 @@ def shoot(
         reading: The list.
         shots: The shots.
         model: The model.
+        lora: What is laid over it, for all shots.
         out: The output.
     """
     started = time.perf_counter()
@@ -72,9 +75,10 @@ def shoot(
     with display(quiet=out.quiet) as show, memory_errors("a smaller --size or --device cpu"):
         for note in scene.notes:
             show.note(note)
-        pipe = _loaded(shot_list, scene, model, show)
+        loading = _Loading(model, lora.uses)
+        pipe = _loaded(shot_list, scene, loading, show)
         settings = shared_settings(reading.size, shots, pipe.defaults)
-        rendering = _prepared(_Asked(scene, settings, folder, shots, lock), pipe)
+        rendering = _prepared(_Asked(scene, settings, folder, shots, lock), pipe, loading)
         with _paused(shot_list):
             warnings = [*scene.notes, *_run(rendering, show)]
             delivered = _deliver(rendering, shots, settings, delivery, show)
@@ -114,20 +118,34 @@ class _Asked:
     lock: tuple[str, ...]
 
 
-def _loaded(path: Path, scene: "ShotList", model: ModelOptions, show: Display) -> "Pipeline":
-    from longtake.pipeline import load
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """How the model is loaded, with LoRAs of one shot over those of all."""
+
+    model: ModelOptions
+    loras: "tuple[LoraUse, ...]"
+
+    def __call__(self, more: "tuple[LoraUse, ...]" = ()) -> "Pipeline":
+        from longtake.pipeline import load
+
+        model = self.model
+        loras = (*self.loras, *more)
+        return load(model.model, device=model.device, precision=model.precision, loras=loras)
+
+
+def _loaded(path: Path, scene: "ShotList", loading: _Loading, show: Display) -> "Pipeline":
     from longtake.rollout.numerics import fix_threads
     from longtake.shots.timeline import check_length
 
     check_length(scene, path)
     show.stage("load", 0, 1)
     fix_threads()
-    pipe = load(model.model, device=model.device, precision=model.precision)
+    pipe = loading()
     show.stage("load", 1, 1)
     return pipe
 
 
-def _prepared(asked: _Asked, pipe: "Pipeline") -> "Rendering":
+def _prepared(asked: _Asked, pipe: "Pipeline", loading: _Loading) -> "Rendering":
     """Every shot checked against the model before any is made."""
     from longtake.shots.plan import TakePlan, plan
     from longtake.shots.render import Rendering, locked_takes
@@ -144,7 +162,14 @@ def _prepared(asked: _Asked, pipe: "Pipeline") -> "Rendering":
         with suppress(ShotListError):
             free = {one.shot.code: one.take for one in plan(*how)}
     rendering = Rendering(
-        pipe, asked.scene, planned, store, asked.shots.retime, frozenset(locked), free
+        pipe,
+        asked.scene,
+        planned,
+        store,
+        asked.shots.retime,
+        frozenset(locked),
+        free,
+        cache(loading),
     )
     rendering.check()
     return rendering
@@ -200,6 +225,7 @@ def _deliver(
         processor=processor_of(pipe.device),
         torch=str(torch.__version__),
         settings=settings,
+        loras=tuple(replace(use, file=Path(use.file).name) for use in pipe.loras),
         takes=tuple(made.record.name for made in cut),
         keys=keys_of(cut),
         frozen=tuple(sorted(rendering.frozen)),

@@ -48,6 +48,7 @@ def new_manifest(
     return TakeManifest(
         film=output.film.name,
         model=str(folder.absolute()) if folder.is_dir() else model,
+        loras=pipe.loras,
         identity=pipe.identity,
         threads=torch.get_num_threads(),
         version=__version__,

@@ -61,7 +61,7 @@ def train(name_or_file: str, /, *, options: TrainOptions) -> None:
     device = device_of(options.device)
     fix = "a smaller batch or pool in a settings file, or --device cpu"
     try:
-        with _log_lines(quiet=options.quiet), memory_errors(fix):
+        with log_lines(quiet=options.quiet), memory_errors(fix):
             outcome = run(
                 recipe, options.out, stage=options.stage, device=device, start=options.start
             )
@@ -103,7 +103,8 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def _log_lines(*, quiet: bool) -> Iterator[None]:
+def log_lines(*, quiet: bool) -> Iterator[None]:
+    """Tell what a run logs, while it runs."""
     logger, handler = logging.getLogger("longtake.train"), _Lines(quiet=quiet)
     level = logger.level
     logger.addHandler(handler)

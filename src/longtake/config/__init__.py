@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from longtake.config.limits import FPS, MAX_SECONDS, MAX_SEED, TEMPORAL_STRIDE, check_sides
+from longtake.config.lora import MOST_LORAS, LoraUse, lora_use
 from longtake.config.training import CausalConfig, JumpConfig, TrainConfig
 from longtake.errors import SettingError
 
@@ -16,6 +17,7 @@ __all__ = [
     "MAX_PROMPT",
     "MAX_SECONDS",
     "MAX_SEED",
+    "MOST_LORAS",
     "TAKE_SUFFIX",
     "TEMPORAL_STRIDE",
     "AttentionMode",
@@ -23,6 +25,7 @@ __all__ = [
     "CausalConfig",
     "Cue",
     "JumpConfig",
+    "LoraUse",
     "ModelConfig",
     "SampleConfig",
     "SamplerName",
@@ -34,6 +37,7 @@ __all__ = [
     "frames_for",
     "from_dict",
     "latent_frames_for",
+    "lora_use",
     "merge",
     "to_dict",
 ]

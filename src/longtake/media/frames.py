@@ -35,7 +35,7 @@ def looks_of(path: Path) -> Looks:
     Raises:
         MediaError: not a readable mp4, mov, mkv or webm film.
     """
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = container.streams.video[0]
         width, height = stream.codec_context.width, stream.codec_context.height
         if stream.average_rate is None or not width or not height:
@@ -50,7 +50,7 @@ def frames_of(path: Path) -> Iterator[Frame]:
     Raises:
         MediaError: not a readable film, or damaged inside.
     """
-    with _opened(path) as container:
+    with opened(path) as container:
         for frame in container.decode(video=0):
             yield torch.from_numpy(to_rgb(frame))[None]
 
@@ -62,7 +62,7 @@ def pick(path: Path, numbers: Sequence[int]) -> list[UInt8[Tensor, "height width
         MediaError: not a readable film, or shorter.
     """
     wanted, found = set(numbers), []
-    with _opened(path) as container:
+    with opened(path) as container:
         for number, frame in enumerate(container.decode(video=0)):
             if number in wanted:
                 found.append(torch.from_numpy(to_rgb(frame)))
@@ -73,7 +73,12 @@ def pick(path: Path, numbers: Sequence[int]) -> list[UInt8[Tensor, "height width
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def opened(path: Path) -> Iterator[InputContainer]:
+    """An mp4, mov, mkv or webm film, told by its first bytes and opened as nothing else.
+
+    Raises:
+        MediaError: anything else, or damaged.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from longtake.config import Cue, SampleConfig, from_dict, to_dict
+from longtake.config import Cue, LoraUse, SampleConfig, from_dict, to_dict
 from longtake.errors import MediaError, SettingError
 
 TAG = "longtake"
@@ -37,6 +37,8 @@ class Manifest:
     """Kind of the processor that made it; another may give other bytes."""
     torch: str = ""
     """Version of the arithmetic underneath; another may give other bytes."""
+    loras: tuple[LoraUse, ...] = ()
+    """What was laid over the weights, by file name; the model hash tells of them too."""
 
     def to_json(self) -> str:
         """One compact line; the same manifest gives the same bytes."""

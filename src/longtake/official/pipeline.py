@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from longtake import flow
-from longtake.config import MAX_PROMPT
+from longtake.config import MAX_PROMPT, LoraUse
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
@@ -23,9 +23,11 @@ from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of, roll
 from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
 from longtake.official.settings import OfficialConfig
-from longtake.official.transformer import HOST, load_transformer
+from longtake.official.source import fingerprint
+from longtake.official.transformer import HOST, empty_transformer, load_transformer
 from longtake.pipeline import Event, Frames, Notice, Progress
 from longtake.pipeline.loading import ready
+from longtake.pipeline.loras import checked, lay
 from longtake.pipeline.precision import Arithmetic
 from longtake.pipeline.quantized import stored_format
 from longtake.quantize import Format
@@ -63,6 +65,8 @@ class Running:
     """What leaves the device when it is not at work."""
     cache: Path | None = None
     """Folder of prompt embeddings; None keeps none."""
+    loras: tuple[LoraUse, ...] = ()
+    """What is laid over the denoiser, in order."""
 
 
 class OfficialPipeline:
@@ -247,7 +251,7 @@ class OfficialPipeline:
             on_host = running.offload == "block"
             place = HOST if on_host else running.device
             self._transformer = load_transformer(
-                folder, running.dtype, place, running.how, running.device
+                folder, running.dtype, place, running.how, running.device, self._lay
             )
             how = stored_format(folder) or running.how
             ready(self._transformer, Arithmetic(dtype=running.dtype, how=how), running.device)
@@ -256,6 +260,10 @@ class OfficialPipeline:
         elif self.running.offload == "text":
             self._transformer.to(self.running.device)
         return self._transformer
+
+    def _lay(self, denoiser: Transformer) -> None:
+        if self.running.loras:
+            lay(denoiser, self.running.loras, fingerprint(self.model.folder))
 
     @contextmanager
     def _vae_here(self, work: Literal["encode", "decode"]) -> Iterator[PublicAutoencoder]:
@@ -285,6 +293,18 @@ class OfficialPipeline:
         gc.collect()
         if self.running.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def checked_loras(model: PublicModel, loras: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+    """LoRAs with their checksums, once they are found to fit; nothing else is loaded for it.
+
+    Raises:
+        WeightsError: damaged, or of another model.
+        SettingError: too many.
+    """
+    if not loras:
+        return ()
+    return checked(loras, fingerprint(model.folder), empty_transformer(model.transformer))[1]
 
 
 def vae_dtype(model: PublicModel, dtype: torch.dtype) -> torch.dtype:

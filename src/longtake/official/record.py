@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from longtake.config import to_dict
+from longtake.config import LoraUse, to_dict
 from longtake.media.manifest import TAG
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import Licences
@@ -29,6 +29,8 @@ class PublicRecord:
     """Terms of the parts."""
     picture: str = ""
     """Checksum of the picture it began with; empty without one."""
+    loras: tuple[LoraUse, ...] = ()
+    """What was laid over the denoiser, by file name; the hash tells of them too."""
 
     def tags(self) -> dict[str, str]:
         """Container tags: the record, and what players show."""

@@ -1,6 +1,7 @@
 """The public transformer from its folder into ours, and back."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ def load_transformer(
     device: torch.device,
     how: Format | None = None,
     encoder: torch.device | None = None,
+    lay: Callable[[Transformer], None] = lambda _: None,
 ) -> Transformer:
     """Load a `transformer` folder, one tensor after the other.
 
@@ -47,6 +49,7 @@ def load_transformer(
         device: Where they go.
         how: Format that weights stored in full are put into, on the host; None: they stay.
         encoder: Where the rounding runs; None: on the host.
+        lay: Changes weights before they are put into few bits; stored in few bits they stay.
 
     Raises:
         WeightsError: another class, or weights that are damaged or not this model's.
@@ -64,6 +67,7 @@ def load_transformer(
         for name, stored in keys.items():
             tensor = joined(stored, (read(n) for n in stored.names)).to(place, dtype, copy=True)
             model.load_state_dict({name: tensor}, strict=False, assign=True)
+    lay(model)
     if how:
         quantize(model, how, low_layers(model, how), encoder)
     return model.to(device).requires_grad_(False)

@@ -1,17 +1,16 @@
 """A model's files become a pipeline."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import nn
 
 from longtake.checkpoints import content_hash, load_tensors, read_json
-from longtake.config import (
-    ModelConfig,
-    from_dict,
-)
+from longtake.config import LoraUse, ModelConfig, from_dict
 from longtake.errors import CannotHere, SettingError
 from longtake.model import Transformer
+from longtake.pipeline.loras import hash_with, lay, refuse_loras
 from longtake.pipeline.path import Parts, Pipeline
 from longtake.pipeline.precision import Arithmetic, Precision, arithmetic_for
 from longtake.pipeline.quantized import fill_quantized, stored_format
@@ -24,7 +23,11 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def load(
-    name: str = "previz", *, device: Device = "auto", precision: Precision = "auto"
+    name: str = "previz",
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    loras: Sequence[LoraUse] = (),
 ) -> Pipeline:
     """Load a model by preset name or folder.
 
@@ -32,6 +35,7 @@ def load(
         name: A preset, or a folder with a model.json.
         device: `auto` takes CUDA if there is one.
         precision: `auto` takes bf16 where the processor has it.
+        loras: What is laid over the weights, in order; the model hash then tells of them too.
 
     Raises:
         ModelError: no such model.
@@ -43,21 +47,22 @@ def load(
     arithmetic = arithmetic_of(precision, stored_format(preset.folder), name, target)
     config = from_dict(ModelConfig, read_json(preset.folder / MODEL_FILE))
     parts = build(config)
-    for part_name, part in zip(PARTS, parts, strict=True):
-        if isinstance(part, Transformer):
-            _fill_denoiser(part, preset, arithmetic, target)
-        else:
-            _fill(part, preset, part_name)
+    text, denoiser, autoencoder = parts
+    _fill(text, preset, PARTS[0])
+    _fill(autoencoder, preset, PARTS[2])
+    used = _fill_denoiser(denoiser, preset, arithmetic, target, loras)
+    for part in parts:
         part.to(target, arithmetic.dtype).eval().requires_grad_(False)
-    ready(parts[1], arithmetic, target)
+    ready(denoiser, arithmetic, target)
     note = arithmetic.note(target)
     return Pipeline(
         name=preset.name,
-        model_hash=content_hash(preset.folder),
+        model_hash=hash_with(content_hash(preset.folder), used),
         config=config,
         parts=parts,
         precision=arithmetic.name,
         notes=(note,) if note else (),
+        loras=used,
     )
 
 
@@ -120,14 +125,23 @@ def _fill(part: nn.Module, preset: Preset, name: str) -> None:
 
 
 def _fill_denoiser(
-    denoiser: Transformer, preset: Preset, arithmetic: Arithmetic, device: torch.device
-) -> None:
+    denoiser: Transformer,
+    preset: Preset,
+    arithmetic: Arithmetic,
+    device: torch.device,
+    loras: Sequence[LoraUse],
+) -> tuple[LoraUse, ...]:
+    """Fill the denoiser and lay LoRAs over it; returns them with their checksums."""
     _, name, _ = PARTS
     if stored_format(preset.folder):
+        refuse_loras(loras, preset.name)
         weights = preset.folder / f"{name}.safetensors"
         config = preset.folder / MODEL_FILE
         fill_quantized(denoiser, weights, config, arithmetic.dtype, device)
-        return
+        return ()
     _fill(denoiser, preset, name)
+    # Before the weights are rounded to the precision they run in.
+    used = lay(denoiser, loras, content_hash(preset.folder))
     if arithmetic.how is not None:
         quantize(denoiser, arithmetic.how, low_layers(denoiser, arithmetic.how), device)
+    return used

@@ -13,6 +13,7 @@ from longtake.config import (
     FPS,
     TEMPORAL_STRIDE,
     Cue,
+    LoraUse,
     ModelConfig,
     SampleConfig,
     frames_for,
@@ -55,6 +56,7 @@ class Pipeline:
         parts: Parts,
         precision: str | None = None,
         notes: tuple[str, ...] = (),
+        loras: tuple[LoraUse, ...] = (),
     ) -> None:
         """Take ready parts; `load` builds them.
 
@@ -65,9 +67,10 @@ class Pipeline:
             parts: The networks.
             precision: Arithmetic by name; None: that of the weights.
             notes: What the user should know of how it was loaded.
+            loras: What was laid over the denoiser.
         """
         self.name, self.model_hash, self.config = name, model_hash, config
-        self.notes = notes
+        self.notes, self.loras = notes, loras
         self.text, self.transformer, self.autoencoder = parts
         self.tokenizer = Tokenizer(config.words, config.text.max_tokens)
         self.precision = precision or name_of(self.transformer.head_table.dtype)

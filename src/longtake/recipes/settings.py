@@ -3,7 +3,7 @@
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from longtake.config import merge
 from longtake.errors import SettingError
@@ -12,6 +12,7 @@ from longtake.recipes.recipe import PrevizRecipe
 RECIPES = ("previz",)
 """Recipes by name."""
 _MAX_BYTES = 2**20
+Recipe = TypeVar("Recipe")
 
 
 def load_recipe(name_or_file: str) -> PrevizRecipe:
@@ -23,19 +24,28 @@ def load_recipe(name_or_file: str) -> PrevizRecipe:
     if name_or_file in RECIPES:
         return PrevizRecipe()
     path = Path(name_or_file)
-    try:
-        text = _read(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not path.exists():
         near = get_close_matches(path.stem, RECIPES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"recipes are {', '.join(RECIPES)}"
         msg = f"no recipe and no settings file is named {name_or_file!r}; {hint}"
-        raise SettingError(msg) from error
+        raise SettingError(msg)
+    return merged(PrevizRecipe(), path)
+
+
+def merged(recipe: Recipe, path: Path) -> Recipe:
+    """A recipe with the settings that a JSON file changes.
+
+    Raises:
+        SettingError: no file, no JSON, or a setting that does not exist or fit.
+    """
+    try:
+        text = _read(path)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         msg = f"cannot read the settings file {path}: {why}"
         raise SettingError(msg) from error
     try:
-        return merge(PrevizRecipe(), _parse(text))
+        return merge(recipe, _parse(text))
     except SettingError as error:
         msg = f"{path}: {error}"
         raise SettingError(msg) from error

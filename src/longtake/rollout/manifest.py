@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longtake.config import FPS, Cue, SampleConfig, from_dict, to_dict
+from longtake.config import FPS, Cue, LoraUse, SampleConfig, from_dict, to_dict
 from longtake.errors import SettingError, StateError
 from longtake.media.manifest import Manifest
 from longtake.rollout.cues import told_before
@@ -28,6 +28,8 @@ class TakeManifest:
     """Name of the film; it lies beside the folder."""
     model: str
     """Preset by name, or the model's folder."""
+    loras: tuple[LoraUse, ...] = ()
+    """What is laid over its weights, by where it lay."""
     identity: Identity
     """What it is made with; other weights or arithmetic would make another film."""
     threads: int
@@ -134,6 +136,7 @@ def film_manifest(take: TakeManifest, model: str) -> Manifest:
         before=take.before,
         processor=take.identity.processor,
         torch=take.identity.torch,
+        loras=tuple(replace(use, file=Path(use.file).name) for use in take.loras),
     )
 
 

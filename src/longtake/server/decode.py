@@ -7,24 +7,18 @@ its files and what it may write are bounded, so that a picture made to do harm h
 """
 
 import json
-import resource
 import sys
 from pathlib import Path
 
-_MEMORY, _CPU_S, _FILE, _FILES = 6 * 2**30, 30, 128 * 2**20, 128
+from longtake.media.confined import confine
+
+_CPU_S = 30
 
 
 def main() -> None:
     """Decode what the arguments name."""
     source, target, width, height = sys.argv[1:]
-    for what, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, _MEMORY),
-        (resource.RLIMIT_CPU, _CPU_S),
-        (resource.RLIMIT_FSIZE, _FILE),
-        (resource.RLIMIT_NOFILE, _FILES),
-    ):
-        resource.setrlimit(what, (most, most))
+    confine(cpu_s=_CPU_S)
     # Only now, under the limits.
     from longtake.errors import MediaError  # noqa: PLC0415
     from longtake.media.image import read_image  # noqa: PLC0415

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from longtake.config import SampleConfig, from_dict, to_dict
+from longtake.config import LoraUse, SampleConfig, from_dict, to_dict
 from longtake.errors import LongtakeError, MediaError
 from longtake.shots.render import Made
 from longtake.shots.retime import Retiming
@@ -42,6 +42,8 @@ class SceneManifest:
     """Kind of the processor that made it; another may give other bytes."""
     torch: str = ""
     """Version of the arithmetic underneath; another may give other bytes."""
+    loras: tuple[LoraUse, ...] = ()
+    """What was laid over the model for all shots, by file name."""
     frozen: tuple[str, ...] = ()
     """Codes of shots that were locked; the list may not tell what they are made from."""
 
@@ -56,6 +58,7 @@ class SceneManifest:
         told |= {"model": self.model, "model_hash": self.model_hash, "precision": self.precision}
         told |= {"version": self.version, "settings": to_dict(self.settings)}
         told |= {"processor": self.processor, "torch": self.torch}
+        told["loras"] = [to_dict(use) for use in self.loras]
         told["shots"] = [cells_of(shot, folder) for shot in self.scene.shots]
         told |= {"takes": self.takes, "keys": self.keys, "frozen": self.frozen}
         return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
@@ -92,6 +95,7 @@ def manifest_from(text: str, folder: Path) -> SceneManifest:
             version=str(told["version"]),
             processor=str(told["processor"]),
             torch=str(told["torch"]),
+            loras=tuple(from_dict(LoraUse, use) for use in told.get("loras", ())),
             settings=from_dict(SampleConfig, told["settings"]),
             takes=tuple(map(str, told["takes"])),
             keys=tuple(map(str, told["keys"])),

@@ -1,6 +1,6 @@
 """Takes made for the shots of a plan: only what changed, everything else as it lies there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from longtake import __version__
-from longtake.config import to_dict
+from longtake.config import LoraUse, to_dict
 from longtake.errors import InvalidInput, ShotListError
 from longtake.media.lossless import LosslessWriter, lossless_frames
 from longtake.media.picture import read_picture
@@ -20,7 +20,7 @@ from longtake.rollout.pixels import checksum
 from longtake.rollout.snapshot import Snapshot, load_snapshot, save_snapshot
 from longtake.shots.plan import Planned, TakePlan, last_frame
 from longtake.shots.retime import Retiming, retimed
-from longtake.shots.shot import ShotList, before, order_of
+from longtake.shots.shot import Shot, ShotList, before, order_of
 from longtake.shots.store import PARTS, SOURCE, STATE, Record, Store, digest
 from longtake.shots.timecode import from_timecode, to_timecode
 
@@ -69,6 +69,8 @@ class Rendering:
     """Codes of shots whose newest take stays."""
     free: Mapping[str, TakePlan] = field(default_factory=dict[str, TakePlan])
     """What the list would have made of locked shots."""
+    adapt: Callable[[tuple[LoraUse, ...]], Pipeline] | None = None
+    """Loads the model with LoRAs over it, for shots that name some."""
     allow_different: bool = False
     """Go on from states of other arithmetic too."""
     frozen: list[str] = field(default_factory=list[str])
@@ -87,7 +89,7 @@ class Rendering:
             if shot.code in self.locked:
                 continue
             try:
-                self.pipe.check(take.prompt, take.settings, take.cues)
+                self._pipe(shot).check(take.prompt, take.settings, take.cues)
                 if shot.picture:
                     read_picture(shot.picture, take.settings.width, take.settings.height)
             except InvalidInput as error:
@@ -105,6 +107,13 @@ class Rendering:
             for shot in order_of(self.scene.shots):
                 yield from self._shot(plans[shot.code])
                 yield self.made[shot.code]
+
+    def _pipe(self, shot: Shot) -> Pipeline:
+        """The model as it is for a shot."""
+        if not shot.loras:
+            return self.pipe
+        assert self.adapt is not None, "shots with LoRAs come with a way to load them"
+        return self.adapt(shot.loras)
 
     @property
     def cut(self) -> list[Made]:
@@ -171,7 +180,7 @@ class Rendering:
             take=take,
             picture=given.digest,
             past=given.past,
-            model=self.pipe.model_hash,
+            model=self._pipe(planned.shot).model_hash,
             precision=self.pipe.precision,
         )
 
@@ -194,12 +203,12 @@ class Rendering:
         )
 
     def _source(self, planned: Planned, given: _Given, folder: Path) -> Iterator[Progress | Notice]:
-        take = planned.take
+        take, pipe = planned.take, self._pipe(planned.shot)
         start = None
         if given.past:
             path = self.store.state(self.made[before(self.scene.shots)[planned.shot.code]].record)
-            start = load_snapshot(path, self.pipe.identity, allow_different=self.allow_different)
-        events = self.pipe.stream(
+            start = load_snapshot(path, pipe.identity, allow_different=self.allow_different)
+        events = pipe.stream(
             take.prompt, take.settings, cues=take.cues, picture=given.picture, start=start
         )
         size = {"width": take.settings.width, "height": take.settings.height}
@@ -210,7 +219,7 @@ class Rendering:
                         writer.write(event.pixels)
                     case Border():
                         if event.snapshot.chunk == take.border:
-                            save_snapshot(folder / STATE, event.snapshot, self.pipe.identity)
+                            save_snapshot(folder / STATE, event.snapshot, pipe.identity)
                     case Progress():
                         yield event
                     case Notice():
@@ -253,7 +262,7 @@ class Rendering:
             frames=planned.shot.frames,
             tail=planned.tail,
             model=old.model if old else self.pipe.name,
-            model_hash=old.model_hash if old else self.pipe.model_hash,
+            model_hash=old.model_hash if old else self._pipe(planned.shot).model_hash,
             precision=old.precision if old else self.pipe.precision,
             version=__version__,
             picture=old.picture if old else given.digest,

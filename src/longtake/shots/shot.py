@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from longtake.config import MAX_SEED
+from longtake.config import MAX_SEED, LoraUse
 from longtake.errors import ShotListError
 from longtake.shots.timecode import Rate
 
@@ -40,6 +40,8 @@ class Shot:
     """Frames over which the words of the shot before give way."""
     picture: Path | None = None
     """Picture it begins with."""
+    loras: tuple[LoraUse, ...] = ()
+    """What is laid over the model for this shot, over what is for all."""
     after: str = ""
     """Code of the shot whose last frame it begins with."""
     lock: bool = False
@@ -151,6 +153,13 @@ def _check_beginnings(shots: tuple[Shot, ...]) -> None:
             msg = (
                 f"{shot.row}, column first_frame: a shot that begins by {shot.transition} has the "
                 "state of the one before to begin with; make it a cut"
+            )
+            raise ShotListError(msg)
+        if shot.transition != "cut" and shot.loras != shots[number - 1].loras:
+            msg = (
+                f"{shot.row}, column lora: a shot that begins by {shot.transition} has the state "
+                "of the one before, which other weights cannot go on from; name the same LoRAs, "
+                "or make it a cut"
             )
             raise ShotListError(msg)
         if shot.dissolve > shot.frames:

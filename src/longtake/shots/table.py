@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from zlib import crc32
 
-from longtake.config import MAX_PROMPT, MAX_SEED
-from longtake.errors import ShotListError
+from longtake.config import MAX_PROMPT, MAX_SEED, LoraUse, lora_use
+from longtake.errors import SettingError, ShotListError
 from longtake.shots.camera import camera_clause
 from longtake.shots.shot import MOST_SECONDS, Shot, Transition
 from longtake.shots.timecode import Rate, from_timecode
@@ -29,6 +29,7 @@ COLUMNS = {
     "last_frame": ("last_frame", "last frame", "end frame", "end_frame"),
     "transition": ("transition", "cut"),
     "dissolve": ("dissolve", "dissolve frames"),
+    "lora": ("lora", "loras"),
     "lock": ("lock", "locked"),
 }
 """Columns by their names, and by what else they are called."""
@@ -107,6 +108,9 @@ def cells_of(shot: Shot, folder: Path) -> dict[str, str]:
         cells["first_frame"] = os.path.relpath(shot.picture, folder)
     if shot.after:
         cells["first_frame"] = f"{_LAST}{shot.after}"
+    if shot.loras:
+        named = [f"{os.path.relpath(use.file, folder)}:{use.strength!r}" for use in shot.loras]
+        cells["lora"] = "; ".join(named)
     if shot.lock:
         cells["lock"] = "yes"
     return {column: cell for column, cell in cells.items() if cell}
@@ -157,6 +161,7 @@ def _shot(row: Row, rate: Rate, folder: Path, cast: Mapping[str, str], notes: li
         transition=transition,
         dissolve=_dissolve(row, rate, transition, frames),
         picture=picture,
+        loras=_loras(row, folder),
         after=after,
         lock=_locked(row),
         row=row.where,
@@ -267,6 +272,21 @@ def _beginning(row: Row, folder: Path) -> tuple[Path | None, str]:
     if not path.is_file():
         raise wrong(row, "first_frame", f"there is no picture {path}; last:NAME is a shot's end")
     return path, ""
+
+
+def _loras(row: Row, folder: Path) -> tuple[LoraUse, ...]:
+    """LoRAs as FILE or FILE:STRENGTH, with semicolons between them."""
+    uses: list[LoraUse] = []
+    for text in filter(None, (part.strip() for part in row.get("lora").split(";"))):
+        try:
+            use = lora_use(text)
+        except SettingError as error:
+            raise wrong(row, "lora", str(error)) from error
+        path = (folder / use.file).absolute()
+        if not path.is_file():
+            raise wrong(row, "lora", f"there is no LoRA {path}; longtake finetune makes one")
+        uses.append(replace(use, file=str(path)))
+    return tuple(uses)
 
 
 def _locked(row: Row) -> bool:

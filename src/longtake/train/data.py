@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +23,19 @@ CAPTIONS = 2
 """Wordings kept of each clip."""
 _LATE_START_S = 4.0
 """Short clips start anywhere in the first seconds of a scene."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where batches come from, the same ones whenever the same step comes."""
+
+    def advance(self, target: int) -> None:
+        """Be ready for batch number `target`."""
+        ...
+
+    def draw(self, num: int, generator: torch.Generator) -> Batch:
+        """Draw so many clips."""
+        ...
 
 
 class Ring:

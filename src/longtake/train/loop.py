@@ -19,7 +19,7 @@ from longtake.checkpoints import load_state, save_state
 from longtake.config import TrainConfig, to_dict
 from longtake.errors import CannotHere, SettingError
 from longtake.parallel import ALONE, Workers
-from longtake.train.data import Batch, Ring, batches_due, generator_for
+from longtake.train.data import Batch, Source, batches_due, generator_for
 from longtake.train.optim import Ema, Optimiser, learning_rate_scale
 from longtake.train.replay import Replay
 
@@ -42,7 +42,7 @@ class Stage:
     """All trained weights."""
     outer: tuple[str, ...]
     """Prefixes of first and last layers, which Muon leaves alone."""
-    ring: Ring
+    ring: Source
     """Where batches come from."""
     fill: int
     """Batches rendered before the first step."""
@@ -56,6 +56,10 @@ class Stage:
     """Writes a picture of what the averaged weights make."""
     shapes: dict[str, Any] = field(default_factory=dict)
     """Shapes of the networks as JSON values; a run is resumed with the same ones only."""
+    one_shape: bool = True
+    """All batches are alike, so that a step can be recorded."""
+    held_out: Callable[[], float] | None = None
+    """Loss of the averaged weights on clips that are not trained on; drawn with the previews."""
 
 
 class Trainer:
@@ -67,9 +71,10 @@ class Trainer:
         """Prepare, taking up the newest checkpoint in the folder if there is one."""
         self.stage, self.config, self.folder, self.workers = stage, config, folder, workers
         self.device = next(stage.module.parameters()).device
-        self.optimiser = Optimiser(stage.module.named_parameters(), config, stage.outer)
+        recorded = self.device if stage.one_shape else torch.device("cpu")
+        self.optimiser = Optimiser(stage.module.named_parameters(), config, stage.outer, recorded)
         self.ema = Ema(stage.module.named_parameters(), config.ema)
-        self._gradients = Replay(self._loss_and_gradients, self.device)
+        self._gradients = Replay(self._loss_and_gradients, recorded)
         self.step, self.steps = 0, config.steps
         self.calibrating = config.minutes > 0
         if self.checkpoint.exists():
@@ -111,9 +116,11 @@ class Trainer:
         if self.step % self.config.log_every == 0 or self.step == self.steps:
             log.write(self.step, self.steps)
         if self.step % self.config.checkpoint_every == 0:
+            # What is not a number must not take the place of a good state.
+            log.check(self.step)
             self.save()
         if self.config.preview_every and self.step % self.config.preview_every == 0:
-            self._preview()
+            self._preview(log)
 
     def _one_step(self) -> tuple[Tensor, Tensor, Tensor]:
         draw = self.step * self.workers.size + self.workers.rank
@@ -141,9 +148,11 @@ class Trainer:
         self.steps = int(self.workers.agree(self.steps, self.device))
         self.calibrating = bool(self.workers.agree(self.calibrating, self.device))
 
-    def _preview(self) -> None:
+    def _preview(self, log: "_Log") -> None:
         self.ema.swap()
         self.stage.preview(self.folder / f"{self.stage.name}-{self.step:06d}.png")
+        if self.stage.held_out is not None:
+            log.held_out(self.step, self.stage.held_out())
         self.ema.swap()
 
     def save(self) -> None:
@@ -215,8 +224,24 @@ class _Log:
         self.sums = row if self.sums is None else self.sums + row
         self.count += 1
 
+    def check(self, step: int) -> None:
+        """End the run if the loss is not a number; the last checkpoint stays.
+
+        Raises:
+            SettingError: it is not.
+        """
+        loss = 0.0 if self.sums is None else (self.sums[0] / self.count).item()
+        if not math.isfinite(loss):
+            msg = f"the loss became {loss} at step {step}; lower learning_rate and resume"
+            raise SettingError(msg)
+
+    def held_out(self, step: int, loss: float) -> None:
+        """Write the loss on held-out clips."""
+        self.board.add_scalar("held_out", loss, step)
+        logger.info("%s %6d  held-out loss %.4f", self.stage.name, step, loss)
+
     def write(self, step: int, steps: int) -> None:
-        """Write a line; a loss that is not a number ends the run, the last checkpoint stays."""
+        """Write a line; a loss that is not a number ends the run."""
         assert self.sums is not None
         loss, metric, norm = (self.sums / self.count).tolist()
         now = time.monotonic()
@@ -231,19 +256,23 @@ class _Log:
         for name, value in (("loss", loss), (self.stage.metric, metric), ("gradient", norm)):
             self.board.add_scalar(name, value, step)
         logger.info(
-            "%s %6d/%d  loss %.4f  %s %.3f  gradient %.2f  %.0f clips/s  %.0f s",
+            "%s %6d/%d  loss %.4f  %s %.3f  gradient %.2f  %.1f clips/s  %.0f s, %s left",
             self.stage.name, step, steps, loss, self.stage.metric, metric, norm, speed,
-            now - self.start,
+            now - self.start, _clock((steps - step) * (now - self.last) / self.count),
         )  # fmt: skip
-        if not math.isfinite(loss):
-            msg = f"the loss became {loss} at step {step}; lower learning_rate and resume"
-            raise SettingError(msg)
+        self.check(step)
         self.sums, self.count, self.last = None, 0, now
 
     def close(self) -> None:
         """Flush and close the files."""
         self.file.close()
         self.board.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _summary_writer() -> Any:  # noqa: ANN401 - its class is only there with the extra

@@ -50,9 +50,21 @@ class Optimiser:
     """
 
     def __init__(
-        self, named: Iterable[tuple[str, nn.Parameter]], config: TrainConfig, outer: tuple[str, ...]
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        config: TrainConfig,
+        outer: tuple[str, ...],
+        recorded: torch.device | None = None,
     ) -> None:
-        """Sort the parameters; `outer` names the first and last layers, which Muon leaves alone."""
+        """Sort the parameters.
+
+        Args:
+            named: The parameters by their names.
+            config: Rates.
+            outer: Prefixes of the first and last layers, which Muon leaves alone.
+            recorded: Where a step is recorded and replayed; the CPU never records. Default: the
+                parameters' device.
+        """
         self.config = config
         matrices: dict[tuple[int, int], list[tuple[str, nn.Parameter]]] = {}
         rest: list[tuple[str, nn.Parameter]] = []
@@ -85,7 +97,7 @@ class Optimiser:
             capturable=device.type == "cuda",
         )
         self.parameters = [p for s in self.stacks for p in s.parameters] + [p for _, p in rest]
-        self._apply = Replay(self._clip_and_step, device)
+        self._apply = Replay(self._clip_and_step, recorded or device)
 
     def clear(self) -> None:
         """Forget the gradients, so that the next backward pass does not add to them."""

@@ -1,0 +1,1 @@
+"""Clips for training: from a folder of films to shards, each drop with its reason."""
