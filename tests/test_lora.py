@@ -216,6 +216,8 @@ def test_merging_makes_a_model_that_films_as_the_lora_does(model, tmp_path, monk
     assert (merged - laid).abs().float().mean() < 1
     assert run(["lora", "merge", "a.safetensors", "--model", "model", "-o", "m"]) == 2
     assert "holds a model already" in capsys.readouterr().err
+    assert run(["lora", "merge", "-o", "n"]) == 2
+    assert "the LoRA is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

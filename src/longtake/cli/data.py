@@ -32,7 +32,6 @@ class PrepareOptions:
     """Say nothing but errors."""
 
 
-@data.command
 def prepare(folder: Path, /, *, options: PrepareOptions) -> None:
     """Cut films into clips inside their shots, measure them, and keep the good ones.
 
@@ -95,3 +94,7 @@ def _summary(options: PrepareOptions, told: dict[str, int], elapsed_s: float) ->
     if kept and not options.dry_run:
         lines.append(f"now try: longtake finetune {options.out} --out mine")
     return "\n".join(lines)
+
+
+# Named here, or its usage line would show how Python was started.
+data.command(App(name="prepare", default_command=prepare))

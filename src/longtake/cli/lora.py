@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from longtake.cli.finetune import refuse_public_model
 from longtake.cli.options import uses_of
 from longtake.cli.progress import tell
-from longtake.errors import OutputError
+from longtake.errors import OutputError, SettingError
 from longtake.presets import MODEL_FILE, find
 from longtake.storage import check_writable, output_errors
 
@@ -33,7 +33,6 @@ class MergeOptions:
     """Say nothing but errors."""
 
 
-@lora.command
 def merge(*files: str, options: MergeOptions) -> None:
     """Make a model of its own out of a model and the LoRAs over it.
 
@@ -46,6 +45,9 @@ def merge(*files: str, options: MergeOptions) -> None:
     from longtake.pipeline import load
     from longtake.recipes.weights import export_model
 
+    if not files:
+        msg = "the LoRA is missing; try: longtake lora merge lora.safetensors --out mine"
+        raise SettingError(msg)
     refuse_public_model(options.model, "lora merge")
     find(options.model)
     if (options.out / MODEL_FILE).exists():
@@ -67,3 +69,7 @@ def merge(*files: str, options: MergeOptions) -> None:
         tell(json.dumps(report), done="the model is finished")
     elif not options.quiet:
         tell(f"{options.out}: a model, hash {made[:16]}", done="the model is finished")
+
+
+# Named here, or its usage line would show how Python was started.
+lora.command(App(name="merge", default_command=merge))
