@@ -16,7 +16,7 @@ from longtake import flow
 from longtake.config import MAX_PROMPT
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
-from longtake.model import Transformer
+from longtake.model import Share, Transformer
 from longtake.model.offload import keep_on_host
 from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
 from longtake.official.folder import PublicModel
@@ -24,8 +24,10 @@ from longtake.official.longsana import chunks_of, roll
 from longtake.official.parts import instruction_text, load_autoencoder, load_text_encoder
 from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer
+from longtake.parallel import ALL, Team
 from longtake.pipeline import Event, Frames, Notice, Progress
 from longtake.rollout.pixels import to_bytes
+from longtake.rollout.sharing import share_of
 from longtake.samplers import sampler_of
 from longtake.text.gemma import (
     PublicEncoder,
@@ -63,9 +65,15 @@ class Running:
 class OfficialPipeline:
     """A public model: prompts, and first frames if wanted, to films."""
 
-    def __init__(self, model: PublicModel, running: Running) -> None:
-        """Take a checked folder; parts are loaded when they are first needed."""
-        self.model, self.running = model, running
+    def __init__(self, model: PublicModel, running: Running, team: Team = ALL) -> None:
+        """Take a checked folder; parts are loaded when they are first needed.
+
+        Args:
+            model: The folder.
+            running: Where and how.
+            team: Who makes films together; the first decodes and yields the frames.
+        """
+        self.model, self.running, self.team = model, running, team
         self.cache = EmbeddingCache(running.cache)
         self._transformer: Transformer | None = None
         self._autoencoder: PublicAutoencoder | None = None
@@ -113,6 +121,9 @@ class OfficialPipeline:
             for step, x in enumerate(self.denoise(latents, condition, settings, first), start=1):
                 latents = x
                 yield Progress("denoise", step, settings.steps)
+            latents = self.team.whole(latents, self.model.latent_frames(settings.frames))
+        if not self.team.first:
+            return
         left = settings.frames
         yield Progress("decode", 0, left)
         for part in self.decode(latents):
@@ -186,7 +197,7 @@ class OfficialPipeline:
             return self._draw(settings, place, step).to(device)
 
         count = self.model.latent_frames(settings.frames)
-        yield from roll(self._denoiser(), *condition[0], draw, count)
+        yield from roll(self._denoiser(), *condition[0], draw, count, self.team)
 
     def velocity(
         self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
@@ -213,10 +224,15 @@ class OfficialPipeline:
         settings: OfficialConfig,
         first: First | None = None,
     ) -> Iterator[Latents]:
-        """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
-        device = self.running.device
-        velocity = _Velocity(self._denoiser(), condition, settings, first)
-        x = noise.to(device, torch.float32)
+        """Yield this process's latents after each step.
+
+        Those of a first frame given stay as they are, at sigma 0.
+        """
+        device, own = self.running.device, self.team.frames(noise.shape[2])
+        first = first if own.start == 0 else None
+        share = share_of(self.team, noise.shape[2])
+        velocity = _Velocity(self._denoiser(), condition, settings, first, self.team, share)
+        x = noise[:, :, own.start : own.stop].to(device, torch.float32)
         # Only the frames to come go through the solver.
         x = x if first is None else x[:, :, 1:]
         sigmas = sigmas_of(settings)
@@ -298,6 +314,8 @@ class _Velocity:
     condition: Condition
     settings: OfficialConfig
     first: First | None
+    team: Team
+    share: Share | None
 
     def __call__(self, x: Latents, sigma: float) -> Latents:
         # The published solver feeds whole timesteps, rounded down; Euler does not.
@@ -306,9 +324,12 @@ class _Velocity:
         if self.first is not None:
             levels = torch.cat([torch.zeros_like(levels[:, :1]), levels], dim=1)
             x = torch.cat([self.first, x], dim=2)
-        parts = [self._one(x, levels, *embedding) for embedding in self.condition]
+        passes = self.condition[self.team.passes(len(self.condition))]
+        parts = [self._one(x, levels, *embedding) for embedding in passes]
         if self.first is not None:
             parts = [part[:, :, 1:] for part in parts]
+        if len(parts) < len(self.condition):
+            parts = self.team.both(parts[0])
         if len(parts) == 1:
             return parts[0]
         return classifier_free(parts[0], parts[1], self.settings.guidance)
@@ -321,4 +342,4 @@ class _Velocity:
         mask: Bool[Tensor, "1 m"],
     ) -> Latents:
         # One after the other, not as a batch: the same values in half the memory.
-        return self.transformer(x, levels, text, mask)[:, : x.shape[1]].float()
+        return self.transformer(x, levels, text, mask, share=self.share)[:, : x.shape[1]].float()

@@ -22,8 +22,9 @@ from longtake.config import (
 )
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
-from longtake.model import Transformer
+from longtake.model import Share, Transformer
 from longtake.model.embeddings import FEW_ROWS
+from longtake.parallel import ALL, Team
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
 from longtake.rollout import (
     Decoded,
@@ -42,6 +43,7 @@ from longtake.rollout import (
     told_before,
 )
 from longtake.rollout.pixels import checksum, from_bytes, to_bytes
+from longtake.rollout.sharing import share_of
 from longtake.rollout.take import Condition
 from longtake.samplers import sampler_of
 from longtake.text import Reading, TextEncoder, Tokenizer
@@ -58,10 +60,13 @@ Parts = tuple[TextEncoder, Transformer, Autoencoder]
 class Pipeline:
     """A loaded model: prompts in, films out."""
 
-    def __init__(self, *, name: str, model_hash: str, config: ModelConfig, parts: Parts) -> None:
-        """Take ready parts; `load` builds them."""
+    def __init__(
+        self, *, name: str, model_hash: str, config: ModelConfig, parts: Parts, team: Team = ALL
+    ) -> None:
+        """Take ready parts; `load` builds them. A team shares films made in one pass."""
         self.name, self.model_hash, self.config = name, model_hash, config
         self.text, self.transformer, self.autoencoder = parts
+        self.team = team
         self.tokenizer = Tokenizer(config.words, config.text.max_tokens)
 
     @property
@@ -133,14 +138,18 @@ class Pipeline:
             yield from self._roll(made, conditions, settings, picture, start)
             return
         condition = conditions[0][1]
+        count = latent_frames_for(settings.frames)
         latents = self._start(settings)
         sampler = sampler_of(settings.sampler)
         sigmas = flow.schedule(settings.steps, settings.shift)
-        velocity = _Guided(self.transformer, condition, settings.guidance)
+        share = share_of(self.team, count)
+        velocity = _Guided(self.transformer, condition, settings.guidance, self.team, share)
         for step, x in enumerate(sampler(velocity, latents, sigmas), start=1):
             latents = x
             yield Progress("denoise", step, settings.steps)
-        yield from self._decode(latents, settings.frames)
+        latents = self.team.whole(latents, count)
+        if self.team.first:
+            yield from self._decode(latents, settings.frames)
 
     def generate(
         self,
@@ -294,7 +303,7 @@ class Pipeline:
             settings.height // stride,
             settings.width // stride,
         )
-        latent_frames = range(latent_frames_for(settings.frames))
+        latent_frames = self.team.frames(latent_frames_for(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
 
     def _take(self, settings: SampleConfig, picture: Picture | None) -> Take:
@@ -362,13 +371,17 @@ class _Guided:
     transformer: Transformer
     condition: tuple[Tensor, Tensor]
     scale: float
+    team: Team
+    share: Share | None
 
     def __call__(self, x: Float[Tensor, "1 c t h w"], sigma: float) -> Float[Tensor, "1 c t h w"]:
-        text, mask = self.condition
-        copies = 1 if self.scale == 1.0 else 2
+        passes = 1 if self.scale == 1.0 else 2
+        text, mask = (rows[self.team.passes(passes)] for rows in self.condition)
+        copies = len(text)
         levels = torch.full((copies, x.shape[2]), sigma, device=x.device)
         batch = x.expand(copies, -1, -1, -1, -1)
-        predicted = self.transformer(batch, levels, text[:copies], mask[:copies]).float()
-        if copies == 1:
+        predicted = self.transformer(batch, levels, text, mask, share=self.share).float()
+        if passes == 1:
             return predicted
-        return classifier_free(predicted[:1], predicted[1:], self.scale)
+        rows = predicted.split(1) if copies == 2 else self.team.both(predicted)
+        return classifier_free(rows[0], rows[1], self.scale)
