@@ -10,9 +10,9 @@ from longtake.cli.memory import memory_errors
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
-    ModelOptions,
     OutputOptions,
     PublicOptions,
+    RunOptions,
     TakeOptions,
     cues_of,
     kept,
@@ -23,6 +23,7 @@ from longtake.cli.output import check_output
 from longtake.cli.progress import display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import report_of, tell_report
+from longtake.cli.several import gather
 from longtake.config import SampleConfig
 from longtake.errors import SettingError
 from longtake.media.manifest import Manifest
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from longtake.pipeline import Picture, Pipeline
 
 _FILM, _TAKE, _KEEP = FilmOptions(), TakeOptions(), KeepOptions()
-_MODEL, _PUBLIC, _OUTPUT = ModelOptions(), PublicOptions(), OutputOptions()
+_MODEL, _PUBLIC, _OUTPUT = RunOptions(), PublicOptions(), OutputOptions()
 
 
 def generate(
@@ -42,7 +43,7 @@ def generate(
     film: FilmOptions = _FILM,
     take: TakeOptions = _TAKE,
     keep: KeepOptions = _KEEP,
-    model: ModelOptions = _MODEL,
+    model: RunOptions = _MODEL,
     public: PublicOptions = _PUBLIC,
     out: OutputOptions = _OUTPUT,
 ) -> None:
@@ -73,7 +74,7 @@ def _film(
     film: FilmOptions,
     take: TakeOptions,
     keep: KeepOptions,
-    model: ModelOptions,
+    model: RunOptions,
     out: OutputOptions,
 ) -> None:
     """Make a film with a model of our own."""
@@ -84,9 +85,14 @@ def _film(
     find(model.model)
     film_path = out.output or Path("film.mp4")
     output = check_output(film_path, sheet=out.sheet, overwrite=out.overwrite)
+    place = None
+    if model.gpus != 1:
+        place = gather(model, film, text)
+        if place is None:
+            return
     fix = "fewer --seconds, a smaller --size or --device cpu"
     with display(quiet=out.quiet) as show, memory_errors(fix):
-        from longtake.cli.one_pass import write_film
+        from longtake.cli.one_pass import follow, write_film
         from longtake.cli.start import make_new, new_manifest
         from longtake.pipeline import load
         from longtake.rollout.manifest import film_manifest
@@ -99,6 +105,9 @@ def _film(
         show.stage("load", 0, 1)
         fix_threads()
         pipe = load(model.model, device=model.device, precision=model.precision)
+        if place is not None:
+            show.note(f"{model.gpus} GPUs: {place.team.roles}")
+            pipe = pipe.spread(place.team, place.decoder)
         show.stage("load", 1, 1)
         settings, _ = settings_of(film, pipe.defaults)
         if pipe.config.chunk:
@@ -113,6 +122,9 @@ def _film(
             pipe.check(text, settings, cues, picture)
             made = _manifest(pipe, text, settings)
             events = pipe.stream(text, settings)
+            if not pipe.team.first:
+                follow(events)
+                return
             told = write_film(events, made, output, made.tags() if out.metadata else {}, show)
     report = report_of(
         pipe, made, output, settings.frames, started=started, warnings=warnings + told

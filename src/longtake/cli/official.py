@@ -9,13 +9,13 @@ from pathlib import Path
 from longtake import __version__
 from longtake.checkpoints.hub import Fetching
 from longtake.cli.memory import memory_errors, peak_memory_bytes
-from longtake.cli.one_pass import write_film
+from longtake.cli.one_pass import follow, write_film
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
-    ModelOptions,
     OutputOptions,
     PublicOptions,
+    RunOptions,
     TakeOptions,
     frames_of,
     parse_size,
@@ -23,6 +23,7 @@ from longtake.cli.options import (
 from longtake.cli.output import Output, check_output
 from longtake.cli.progress import Display, display
 from longtake.cli.report import Report, tell_report
+from longtake.cli.several import place_of, public_roles
 from longtake.config import FPS
 from longtake.errors import SettingError
 from longtake.media.picture import read_picture
@@ -33,6 +34,7 @@ from longtake.official.precision import dtype_for, name_of
 from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
+from longtake.parallel import own_device
 from longtake.pipeline import device_of
 
 
@@ -42,7 +44,7 @@ def film_of(
     film: FilmOptions,
     take: TakeOptions,
     keep: KeepOptions,
-    model: ModelOptions,
+    model: RunOptions,
     public: PublicOptions,
     out: OutputOptions,
 ) -> None:
@@ -60,18 +62,25 @@ def film_of(
     started = time.perf_counter()
     _refuse_takes(take, keep)
     output = check_output(out.output or Path("film.mp4"), sheet=out.sheet, overwrite=out.overwrite)
+    with display(quiet=out.quiet) as show:
+        found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
+    settings, warnings = settings_for(found, film, public)
+    place = place_of(public_roles(found, settings, model.gpus), device_of(model.device), text)
+    if place is None:
+        return
     fix = "--offload block, fewer --frames or a smaller --size; longtake plan tells what fits"
     with display(quiet=out.quiet) as show, memory_errors(fix):
-        found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
-        settings, warnings = settings_for(found, film, public)
-        device = device_of(model.device)
+        if model.gpus > 1:
+            show.note(f"{model.gpus} GPUs: {place.team.roles}")
+        device = own_device(device_of(model.device))
         running = Running(
             device=device,
             dtype=dtype_for(model.precision, device),
             offload=public.offload or "text",
             cache=cache_folder() / "embeddings",
+            decode_on=place.decoder,
         )
-        pipe = OfficialPipeline(found, running)
+        pipe = OfficialPipeline(found, running, place.team)
         pipe.check(text, settings)
         picture, checksum = None, ""
         if take.image is not None:
@@ -92,6 +101,9 @@ def film_of(
             picture=checksum,
         )
         events = pipe.stream(text, settings, image=picture)
+        if not place.team.first:
+            follow(events)
+            return
         tags = record.tags() if out.metadata else {}
         warnings += write_film(events, record, output, tags, show)
     tell_report(_report(record, output, started, warnings), out)

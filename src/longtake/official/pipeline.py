@@ -26,6 +26,7 @@ from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer
 from longtake.parallel import ALL, Team
 from longtake.pipeline import Event, Frames, Notice, Progress
+from longtake.rollout.ahead import Counted, ahead
 from longtake.rollout.pixels import to_bytes
 from longtake.rollout.sharing import share_of
 from longtake.samplers import sampler_of
@@ -60,6 +61,9 @@ class Running:
     """What leaves the device when it is not at work."""
     cache: Path | None = None
     """Folder of prompt embeddings; None keeps none."""
+    decode_on: torch.device | None = None
+    """Where finished chunks of LongSANA are decoded while the next are made; None: all of them
+    afterwards, on the one device."""
 
 
 class OfficialPipeline:
@@ -109,6 +113,9 @@ class OfficialPipeline:
         yield from (Notice(text) for text in notices)
         yield Progress("text", 1, 1)
         first = None if image is None else self.first_frame(image)
+        if self.model.causal and self.running.decode_on is not None and self.team.first:
+            yield from self._meanwhile(settings, condition, self.running.decode_on)
+            return
         latents = self.noise(settings) if noise is None else noise
         if self.model.causal:
             chunks = chunks_of(latents.shape[2])
@@ -124,13 +131,22 @@ class OfficialPipeline:
             latents = self.team.whole(latents, self.model.latent_frames(settings.frames))
         if not self.team.first:
             return
-        left = settings.frames
-        yield Progress("decode", 0, left)
-        for part in self.decode(latents):
-            pixels = to_bytes(part[0, :left]).cpu()
-            left -= len(pixels)
-            yield Frames(pixels)
-            yield Progress("decode", settings.frames - left, settings.frames)
+        yield Progress("decode", 0, settings.frames)
+        yield from _frames(self.decode(latents), settings.frames)
+
+    def _meanwhile(
+        self, settings: OfficialConfig, condition: Condition, device: torch.device
+    ) -> Iterator[Event]:
+        """Decode each chunk on another device while the next is made; the same frames."""
+        chunks = chunks_of(self.model.latent_frames(settings.frames))
+        parts = Counted(ahead(self.roll(settings, condition), self.running.device))
+        dtype, told = vae_dtype(self.model, self.running.dtype), 0
+        with self._vae_on(device) as autoencoder:
+            for event in _frames(autoencoder.decode_chunks(parts, dtype, device), settings.frames):
+                if parts.count > told:
+                    told = parts.count
+                    yield Progress("denoise", told, len(chunks))
+                yield event
 
     def check(self, prompt: str, settings: OfficialConfig) -> None:
         """Refuse what this model cannot make, before any work.
@@ -287,6 +303,14 @@ class OfficialPipeline:
                 half.to(HOST)
             self._free()
 
+    @contextmanager
+    def _vae_on(self, device: torch.device) -> Iterator[PublicAutoencoder]:
+        """The VAE on a device where nothing else has to leave for it."""
+        if self._autoencoder is None:
+            dtype = vae_dtype(self.model, self.running.dtype)
+            self._autoencoder = load_autoencoder(self.model, dtype, device, Tiling())
+        yield self._autoencoder
+
     def _free(self) -> None:
         gc.collect()
         if self.running.device.type == "cuda":
@@ -304,6 +328,18 @@ def sigmas_of(settings: OfficialConfig) -> Float[Tensor, " steps_plus_1"]:
     if settings.sampler == "euler":
         return flow.published_euler_schedule(settings.steps, settings.flow_shift)
     return flow.published_schedule(settings.steps, settings.flow_shift)
+
+
+def _frames(
+    decoded: Iterator[Float[Tensor, "1 frames height width 3"]], frames: int
+) -> Iterator[Event]:
+    """Bytes of a film of so many frames, and how far it is."""
+    left = frames
+    for part in decoded:
+        pixels = to_bytes(part[0, :left]).cpu()
+        left -= len(pixels)
+        yield Frames(pixels)
+        yield Progress("decode", frames - left, frames)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from longtake.errors import CannotHere
+from longtake.errors import LostContact
 
 PATIENCE = timedelta(minutes=30)
 """How long one waits for the others, who may be loading or writing, before it gives up."""
 LOST = "another process of this run has failed; its own line tells why"
-
-
-class LostContact(CannotHere):
-    """Another process of the run has failed, so that this one cannot go on."""
 
 
 @contextmanager

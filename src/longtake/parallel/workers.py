@@ -10,6 +10,7 @@ from torch import Tensor
 
 from longtake.errors import CannotHere
 from longtake.parallel.contact import PATIENCE, contact
+from longtake.parallel.launch import hold_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def join(device: torch.device, size: int | None = None) -> tuple[Workers, torch.
         return ALONE, device
     size = int(os.environ["WORLD_SIZE"]) if size is None else size
     device = own_device(device)
+    hold_on()
     # Multicast of NVLink fails on machines that are cut into parts.
     os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     cuda = device.type == "cuda"

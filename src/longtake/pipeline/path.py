@@ -75,6 +75,29 @@ class Pipeline:
         return self.transformer.head_table.device
 
     @property
+    def decode_device(self) -> torch.device:
+        """Where the autoencoder runs."""
+        return self.autoencoder.latent_mean.device
+
+    def spread(self, team: Team, decoder: torch.device | None) -> "Pipeline":
+        """The same model as a member of a team.
+
+        Args:
+            team: Who makes a film in one pass together; the first of them has the frames.
+            decoder: Where a film by chunks is decoded, if not where it is made.
+        """
+        text, transformer, autoencoder = self.text, self.transformer, self.autoencoder
+        if decoder is not None:
+            autoencoder.to(decoder)
+        return Pipeline(
+            name=self.name,
+            model_hash=self.model_hash,
+            config=self.config,
+            parts=(text, transformer, autoencoder),
+            team=team,
+        )
+
+    @property
     def defaults(self) -> SampleConfig:
         """The settings of a film of this model if nobody asks for others."""
         return self.config.sampling.settings()
@@ -212,7 +235,7 @@ class Pipeline:
         with torch.no_grad():
             (_, text), *_ = self._spoken(prompt, ())
             condition = self._encode(self.tokenizer.read(text), settings.negative)
-            frames = from_bytes(pixels.to(self.device))
+            frames = from_bytes(pixels.to(self.decode_device))
             take = self._take(settings, None)
             chunk, given = take.grid.chunks(len(pixels)), checksum(pixels)
             notes = told_before(chunk, prompt, (), settings, take.grid, given)
@@ -310,9 +333,11 @@ class Pipeline:
         stride = self.config.autoencoder.spatial_stride
         first = None
         if picture is not None:
-            pixels = from_bytes(picture.to(self.device)).expand(1, 1 + TEMPORAL_STRIDE, -1, -1, -1)
+            pixels = from_bytes(picture.to(self.decode_device)).expand(
+                1, 1 + TEMPORAL_STRIDE, -1, -1, -1
+            )
             # Of one frame a small picture would have few rows; see FEW_ROWS.
-            first = self.autoencoder.encode(pixels)[:, :, :1]
+            first = self.autoencoder.encode(pixels)[:, :, :1].to(self.device)
         return Take(
             transformer=self.transformer,
             grid=Grid(self.config.chunk),
@@ -344,6 +369,7 @@ class Pipeline:
             settings.frames,
             notes=partial(told, grid=take.grid, given=given),
             start=None if start is None else start.to(self.device),
+            meanwhile=self.team.roles.decodes,
         )
         for event in made:
             match event:
