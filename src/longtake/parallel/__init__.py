@@ -1,7 +1,7 @@
 """The only user of torch.distributed: who works together, and what they say to each other."""
 
 from longtake.parallel.launch import LIFELINE, LOST_CODE, Ending, hold_on, run_together
-from longtake.parallel.team import ALL, Roles, Team, assemble, roles_of
+from longtake.parallel.team import ALL, ONE, Roles, Team, assemble, part_of, roles_of
 from longtake.parallel.workers import ALONE, Workers, join, launched, leave, own_device
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ALONE",
     "LIFELINE",
     "LOST_CODE",
+    "ONE",
     "Ending",
     "Roles",
     "Team",
@@ -19,6 +20,7 @@ __all__ = [
     "launched",
     "leave",
     "own_device",
+    "part_of",
     "roles_of",
     "run_together",
 ]

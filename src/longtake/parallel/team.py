@@ -47,6 +47,10 @@ class Roles:
         return ", ".join(parts) or "one does all"
 
 
+ONE = Roles()
+"""One device does all."""
+
+
 def roles_of(devices: int, *, guided: bool, by_chunks: bool, latent_frames: int) -> Roles:
     """How several devices share a film.
 
@@ -78,7 +82,7 @@ def roles_of(devices: int, *, guided: bool, by_chunks: bool, latent_frames: int)
 class Team:
     """This process among those that make a film together; it does all of it by default."""
 
-    roles: Roles = Roles()
+    roles: Roles = ONE
     """What each does."""
     rank: int = 0
     """Number of this process, from 0: all of the first pass of guidance, then of the second."""
