@@ -89,7 +89,8 @@ class Block(nn.Module):
         y = torch.addcmul(shift_f, y, 1 + scale_f)
         chunks = sight if causal else (x.shape[1],)
         y, frame = self.feed_forward(y, height, chunks, frame, share)
-        after = None if memory is None else LayerState(memory, frame)
+        # A copy, or the state would keep all frames of the chunk in memory.
+        after = None if memory is None else LayerState(memory, frame.clone())
         return torch.addcmul(x, gate_f, y), after
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from longtake.config.limits import latent_chunks
 from longtake.flow import clean_from, interpolate
 from longtake.model import State, Transformer
 from longtake.parallel import ALL, Team
@@ -23,8 +24,7 @@ Draw = Callable[[range, int], Latents]
 
 def chunks_of(latent_frames: int) -> tuple[int, ...]:
     """Latent frames of each chunk; the first takes what tens leave over."""
-    count = max(latent_frames // CHUNK, 1)
-    return (latent_frames - CHUNK * (count - 1), *(CHUNK,) * (count - 1))
+    return latent_chunks(latent_frames, CHUNK)
 
 
 def roll(
