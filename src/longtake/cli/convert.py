@@ -9,10 +9,10 @@ from longtake.cli.options import TellOptions
 from longtake.cli.progress import display, tell
 from longtake.cli.public_verbs import ConvertOptions
 from longtake.errors import ModelError, OutputError
-from longtake.official.folder import PARTS, read_model
+from longtake.official.folder import copy_parts
 from longtake.official.pth import Converted, convert
 from longtake.presets import PUBLIC_FILE
-from longtake.storage import check_writable, output_errors
+from longtake.storage import check_writable
 
 
 def make_folder(source: Path, to: ConvertOptions, how: TellOptions) -> None:

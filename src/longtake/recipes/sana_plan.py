@@ -82,9 +82,7 @@ def plan_stage(stage: SanaStage, config: TransformerConfig | None = None) -> lis
     return [_on(gpus, stage, config, work, flops) for gpus in GPUS if stage.train.batch % gpus == 0]
 
 
-def _on(
-    gpus: int, stage: SanaStage, config: TransformerConfig, work: int, flops: int
-) -> StagePlan:
+def _on(gpus: int, stage: SanaStage, config: TransformerConfig, work: int, flops: int) -> StagePlan:
     here, machines = min(gpus, MACHINE), max(gpus // MACHINE, 1)
     weights, layer = (size // 4 for size in weight_bytes(config, torch.float32))
     rest, clips = weights - config.depth * layer, stage.train.batch // gpus

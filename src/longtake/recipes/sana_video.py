@@ -25,8 +25,6 @@ from longtake.presets import PUBLIC_FILE
 from longtake.train.latents import LatentFolder
 from longtake.train.sharded import ShardedTrainer
 
-RECIPE = "sana-video-2b"
-"""What a user types."""
 StageName = Literal["low", "full", "tune", "causal"]
 STRIDE, TEMPORAL = 8, 4
 """Pixels of a latent cell and frames of a latent frame, of the VAE of the 480p model."""
@@ -89,8 +87,12 @@ def causal() -> SanaStage:
     )  # fmt: skip
 
 
-def stage_named(name: StageName) -> SanaStage:
-    """The stage of a name."""
+def stage_named(name: str) -> SanaStage:
+    """The stage of a name.
+
+    Raises:
+        SettingError: no such stage.
+    """
     match name:
         case "low":
             return low()
@@ -101,14 +103,14 @@ def stage_named(name: StageName) -> SanaStage:
         case "causal":
             return causal()
         case _:
-            msg = f"stage must be one of {', '.join(get_args(StageName))}, got {name}"
+            msg = f"--stage must be one of {', '.join(get_args(StageName))}, got {name}"
             raise SettingError(msg)
 
 
 def published() -> TransformerConfig:
     """The shape of the published 480p model."""
     config = {"_class_name": "SanaVideoTransformer3DModel", "mlp_ratio": 3.0}
-    return read_transformer_config(config, RECIPE)
+    return read_transformer_config(config, "the published 2B model")
 
 
 def run_stage(
