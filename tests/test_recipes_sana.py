@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_a_plan_counts_the_known_work_and_memory_falls_with_devices_of_one_machi
     assert one.step_s * TFLOPS / (4 * one.clips) == pytest.approx(123, rel=0.03)
     within = [one, *(plan for plan in more if plan.gpus <= 8)]
     assert [plan.gpus for plan in within] == [1, 2, 4, 8]
-    for less, plan in zip(within, within[1:], strict=False):
+    for less, plan in pairwise(within):
         assert plan.device_bytes < less.device_bytes
         assert plan.step_s == pytest.approx(less.step_s / 2, rel=0.05)
     assert more[-1].device_bytes == within[-1].device_bytes
