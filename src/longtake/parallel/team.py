@@ -162,9 +162,10 @@ class Team:
         """What each pass of guidance made of these frames, the one with the prompt first."""
         if self.roles.sides == 1:
             return (own,)
+        own = own.contiguous()
         parts = [torch.empty_like(own) for _ in range(2)]
         with contact():
-            dist.all_gather(parts, own.contiguous(), group=self.sides_group)
+            dist.all_gather(parts, own, group=self.sides_group)
         return tuple(parts)
 
     def whole(self, part: Float[Tensor, "b c t_own h w"], count: int) -> Float[Tensor, "b c t h w"]:

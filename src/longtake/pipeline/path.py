@@ -1,6 +1,7 @@
 """THE PATH: a prompt becomes tokens, noise becomes latents, latents become frames."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -86,16 +87,11 @@ class Pipeline:
             team: Who makes a film in one pass together; the first of them has the frames.
             decoder: Where a film by chunks is decoded, if not where it is made.
         """
-        text, transformer, autoencoder = self.text, self.transformer, self.autoencoder
         if decoder is not None:
-            autoencoder.to(decoder)
-        return Pipeline(
-            name=self.name,
-            model_hash=self.model_hash,
-            config=self.config,
-            parts=(text, transformer, autoencoder),
-            team=team,
-        )
+            self.autoencoder.to(decoder)
+        member = copy(self)
+        member.team = team
+        return member
 
     @property
     def defaults(self) -> SampleConfig:

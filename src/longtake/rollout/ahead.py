@@ -51,7 +51,7 @@ def ahead(items: Iterator[Item], device: torch.device, most: int = 1) -> Iterato
     def make() -> None:
         # Both hold for one thread only.
         torch.set_grad_enabled(grads)
-        if device.type == "cuda":
+        if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         for item in _with_end(items):
             _put(waiting, item, left)
