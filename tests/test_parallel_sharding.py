@@ -66,6 +66,25 @@ def test_losses_are_those_of_one_process(folder, chunk, precision, near):
     assert max(held for _, held in both) < 0.6 * every
 
 
+def losses_on_machines(workers, folder, config, steps):
+    os.environ["LOCAL_WORLD_SIZE"] = "2"
+    told = losses(workers, folder, config, steps)
+    trainer(workers, folder, replace(config, steps=1)).run()
+    return told
+
+
+@pytest.mark.slow
+def test_two_machines_hold_all_weights_each_and_have_the_losses_of_one_process(folder):
+    ((alone, every),) = spawned(losses, 1, folder, CONFIG, 2)
+    made = spawned(losses_on_machines, 4, folder, CONFIG, 2)
+    for told, held in made:
+        for one, several in zip(alone, told, strict=True):
+            assert several == pytest.approx(one, rel=FP32)
+        assert 0.4 * every < held < 0.6 * every
+    first, *_ = spawned(whole_run, 1, folder, CONFIG)
+    assert first[0] == 1
+
+
 @pytest.mark.slow
 def test_running_layers_again_changes_nothing(folder):
     ((kept, _),) = spawned(losses, 1, folder, replace(CONFIG, recompute=False), 2)

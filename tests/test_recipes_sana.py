@@ -13,6 +13,7 @@ from longtake.cli.main import DONE, run
 from longtake.errors import OutputError, SettingError
 from longtake.model import Transformer
 from longtake.official.transformer import load_transformer, save_transformer
+from longtake.parallel import ALONE
 from longtake.recipes.sana_plan import TFLOPS, plan_stage
 from longtake.recipes.sana_video import causal, full, low, run_stage, stage_named, tune
 
@@ -99,15 +100,15 @@ def test_a_stage_on_two_processes_leaves_a_transformer_that_loads(folder, start)
         model.parameters(), before.parameters(), strict=True))  # fmt: skip
     assert (folder / "out" / "loss.csv").read_text().count("\n") == 3
     with pytest.raises(OutputError, match="holds a trained model already"):
-        run_stage(stage, folder / "clips", folder / "out", start=start, workers=None, device=CPU)
+        run_stage(stage, folder / "clips", folder / "out", start=start, workers=ALONE, device=CPU)
 
 
 def test_a_later_stage_wants_a_model_and_clips_must_be_its_own(folder, start):
     with pytest.raises(SettingError, match="goes on from a model; name its folder with --start"):
-        run_stage(full(), folder / "clips", folder / "o", start=None, workers=None, device=CPU)
+        run_stage(full(), folder / "clips", folder / "o", start=None, workers=ALONE, device=CPU)
     torch.manual_seed(0)
     other = replace(SHAPE, latent_channels=8)
     save_transformer(Transformer(other), start / "transformer")
     with pytest.raises(SettingError, match="clips have 4 latent channels"):
-        run_stage(full(), folder / "clips", folder / "o", start=start, workers=None, device=CPU)
+        run_stage(full(), folder / "clips", folder / "o", start=start, workers=ALONE, device=CPU)
     assert load_file(folder / "clips" / "0.safetensors")["latents"].shape[0] == 4

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from sharding_work import write_clips
 
 from longtake.cli import main
 from longtake.cli.several import told
 from longtake.parallel import LIFELINE, LOST_CODE, run_together
+from longtake.parallel.checkpoint import states
 
 SOON_S = 30
 TALK = """
@@ -105,6 +107,48 @@ def test_torchrun_ends_a_run_whose_process_fails(tmp_path):
 
 def test_the_command_line_knows_the_names_of_the_launcher():
     assert (main.LOST, main._LIFELINE) == (LOST_CODE, LIFELINE)
+
+
+TRAIN = """
+import os, sys, torch
+from pathlib import Path
+sys.path.insert(0, "tests")
+from sharding_work import CONFIG, SHAPE
+from longtake.cli import main
+from longtake.errors import CannotHere
+from longtake.model import Transformer
+from longtake.parallel.sharding import join_sharded
+from longtake.train.latents import LatentFolder
+from longtake.train.sharded import ShardedTrainer
+
+folder = Path(sys.argv[1])
+
+def work():
+    workers, device = join_sharded(torch.device("cpu"))
+    clips = LatentFolder(folder / "clips", 0)
+
+    def clip(number, device):
+        if number == 9 and workers.rank == 1:
+            os.kill(os.getpid(), 9)
+        return clips.clip(number, device)
+
+    ShardedTrainer(Transformer(SHAPE), clip, CONFIG, folder / "run", workers, device).run()
+
+import longtake.cli.app as app
+app.dispatch = lambda _: work()
+main.main()
+"""
+
+
+@pytest.mark.slow
+def test_training_whose_process_is_killed_ends_soon_and_keeps_its_last_state(tmp_path):
+    write_clips(tmp_path / "clips")
+    started = time.monotonic()
+    ending = run_together([sys.executable, "-c", TRAIN, str(tmp_path)], 2)
+    assert (ending.rank, ending.code) == (1, -signal.SIGKILL)
+    assert time.monotonic() - started < SOON_S
+    assert [path.name for path in states(tmp_path / "run" / "states")] == ["step-00000002"]
+    assert not list((tmp_path / "run" / "states").glob(".longtake-*"))
 
 
 FILM = (

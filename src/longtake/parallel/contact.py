@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import torch.distributed as dist
+
 from longtake.errors import LostContact
 
 PATIENCE = timedelta(minutes=30)
@@ -16,11 +18,12 @@ def contact() -> Iterator[None]:
     """Say that another process failed, where torch tells of closed connections.
 
     Raises:
-        LostContact: in place of torch's errors, running out of memory not among them.
+        LostContact: in place of torch's errors about other processes, and of no others.
     """
     try:
         yield
     except RuntimeError as error:
-        if "out of memory" in str(error):
-            raise
-        raise LostContact(LOST) from error
+        # gloo has no class of its own for them.
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise LostContact(LOST) from error
+        raise

@@ -19,6 +19,7 @@ from longtake.errors import SettingError
 from longtake.model import Transformer
 from longtake.parallel import Workers
 from longtake.parallel.checkpoint import load_sharded, save_sharded, states
+from longtake.parallel.contact import contact
 from longtake.parallel.sharding import hold_gradients, shard, whole
 from longtake.train.causal import monotone_levels, two_streams
 from longtake.train.data import generator_for
@@ -90,7 +91,8 @@ class ShardedTrainer:
         """Train to the last step; the state of it is there afterwards."""
         log = _Log(self.folder / "loss.csv", self.step) if self.workers.first else None
         while self.step < self.config.steps:
-            loss, norm = self.one_step()
+            with contact():
+                loss, norm = self.one_step()
             self.step += 1
             if not math.isfinite(loss):
                 msg = f"the loss became {loss} at step {self.step}; lower learning_rate and resume"
