@@ -105,6 +105,22 @@ def test_torchrun_ends_a_run_whose_process_fails(tmp_path):
     assert time.monotonic() - started < SOON_S + 10
 
 
+def test_a_film_begun_by_torchrun_is_refused_with_the_way_that_works(monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert main.run(["generate", "a red ball"]) == 2
+    assert "longtake generate ... --gpus 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("gpus", "complaint"),
+    [("0", "--gpus must be at least 1, got 0"), ("99", "share 21 latent frames; use --gpus 42 or")],
+)
+def test_a_number_of_gpus_that_cannot_be_is_refused(gpus, complaint, capsys, tmp_path):
+    asked = ["generate", "a red ball", "-o", str(tmp_path / "a.mp4"), "--device", "cpu"]
+    assert main.run([*asked, "--gpus", gpus]) in (2, 3)
+    assert complaint in capsys.readouterr().err
+
+
 def test_the_command_line_knows_the_names_of_the_launcher():
     assert (main.LOST, main._LIFELINE) == (LOST_CODE, LIFELINE)
 

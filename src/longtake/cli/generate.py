@@ -23,7 +23,7 @@ from longtake.cli.output import check_output
 from longtake.cli.progress import display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import report_of, tell_report
-from longtake.cli.several import gather
+from longtake.cli.several import gather, refuse_torchrun
 from longtake.config import SampleConfig
 from longtake.errors import SettingError
 from longtake.media.manifest import Manifest
@@ -58,6 +58,7 @@ def generate(
         public: The public model.
         out: The output.
     """
+    refuse_torchrun()
     text = read_prompt(prompt)
     if is_public(model.model):
         from longtake.cli.official import film_of

@@ -1,5 +1,6 @@
 """One film by several devices: `--gpus` begins a process for each that denoises."""
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,6 +66,17 @@ def place_of(roles: "Roles", device: "torch.device", prompt: str) -> Place | Non
         return None
     join(home, roles.processes)
     return Place(assemble(roles), decoder)
+
+
+def refuse_torchrun() -> None:
+    """Refuse to be begun by torchrun, each of whose processes would make the same film.
+
+    Raises:
+        SettingError: it was.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and "LONGTAKE_LIFELINE" not in os.environ:
+        msg = "torchrun is for training; a film by several GPUs is: longtake generate ... --gpus 2"
+        raise SettingError(msg)
 
 
 def begin_together(roles: "Roles", prompt: str) -> bool:

@@ -86,9 +86,9 @@ class Team:
     """What each does."""
     rank: int = 0
     """Number of this process, from 0: all of the first pass of guidance, then of the second."""
-    frames_group: dist.ProcessGroup | None = None
+    frames_group: "dist.ProcessGroup | None" = None
     """Those who share the frames of a pass, in the order of time."""
-    sides_group: dist.ProcessGroup | None = None
+    sides_group: "dist.ProcessGroup | None" = None
     """Those who make the same frames of the other pass of guidance."""
 
     @property
@@ -218,7 +218,7 @@ def assemble(roles: Roles) -> Team:
     )
 
 
-def _group(ranks: list[int]) -> dist.ProcessGroup | None:
+def _group(ranks: list[int]) -> "dist.ProcessGroup | None":
     group = dist.new_group(ranks, timeout=PATIENCE)
     # To those outside, torch gives a mark of its own instead.
     return group if isinstance(group, dist.ProcessGroup) else None
