@@ -20,10 +20,10 @@ from longtake.cli.options import (
     settings_of,
 )
 from longtake.cli.output import check_output
-from longtake.cli.progress import display
+from longtake.cli.progress import Display, display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import report_of, tell_report
-from longtake.cli.several import gather, refuse_torchrun
+from longtake.cli.several import Place, gather, refuse_torchrun
 from longtake.config import SampleConfig
 from longtake.errors import SettingError
 from longtake.media.manifest import Manifest
@@ -95,21 +95,13 @@ def _film(
     with display(quiet=out.quiet) as show, memory_errors(fix):
         from longtake.cli.one_pass import follow, write_film
         from longtake.cli.start import make_new, new_manifest
-        from longtake.pipeline import load
         from longtake.rollout.manifest import film_manifest
-        from longtake.rollout.numerics import fix_threads
 
         picture, notes = _picture(take.image, settings)
         warnings += notes
         for warning in warnings:
             show.note(warning)
-        show.stage("load", 0, 1)
-        fix_threads()
-        pipe = load(model.model, device=model.device, precision=model.precision)
-        if place is not None:
-            show.note(f"{model.gpus} GPUs: {place.team.roles}")
-            pipe = pipe.spread(place.team, place.decoder)
-        show.stage("load", 1, 1)
+        pipe = _loaded(model, place, show)
         settings, _ = settings_of(film, pipe.defaults)
         if pipe.config.chunk:
             plain = new_manifest(pipe, output, model.model, text, settings)
@@ -131,6 +123,21 @@ def _film(
         pipe, made, output, settings.frames, started=started, warnings=warnings + told
     )
     tell_report(report, out)
+
+
+def _loaded(model: RunOptions, place: Place | None, show: Display) -> "Pipeline":
+    """The model, in its place among others."""
+    show.stage("load", 0, 1)
+    from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
+
+    fix_threads()
+    pipe = load(model.model, device=model.device, precision=model.precision)
+    if place is not None:
+        show.note(f"{model.gpus} GPUs: {place.team.roles}")
+        pipe = pipe.spread(place.team, place.decoder)
+    show.stage("load", 1, 1)
+    return pipe
 
 
 def _picture(path: Path | None, settings: SampleConfig) -> "tuple[Picture | None, list[str]]":

@@ -23,7 +23,7 @@ from longtake.cli.options import (
 from longtake.cli.output import Output, check_output
 from longtake.cli.progress import Display, display
 from longtake.cli.report import Report, tell_report
-from longtake.cli.several import place_of, public_roles
+from longtake.cli.several import Place, place_of, public_roles
 from longtake.config import FPS
 from longtake.errors import SettingError
 from longtake.media.picture import read_picture
@@ -35,7 +35,7 @@ from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
 from longtake.parallel import own_device
-from longtake.pipeline import device_of
+from longtake.pipeline import Picture, device_of
 
 
 def film_of(
@@ -59,36 +59,26 @@ def film_of(
         public: What only public models know.
         out: The output.
     """
-    started = time.perf_counter()
+    started, film_path = time.perf_counter(), out.output or Path("film.mp4")
     _refuse_takes(take, keep)
-    output = check_output(out.output or Path("film.mp4"), sheet=out.sheet, overwrite=out.overwrite)
+    output = check_output(film_path, sheet=out.sheet, overwrite=out.overwrite)
     with display(quiet=out.quiet) as show:
         found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
     settings, warnings = settings_for(found, film, public)
-    place = place_of(public_roles(found, settings, model.gpus), device_of(model.device), text)
+    roles = public_roles(found, settings, model.gpus)
+    place = place_of(roles, device_of(model.device), text)
     if place is None:
         return
     fix = "--offload block, fewer --frames or a smaller --size; longtake plan tells what fits"
     with display(quiet=out.quiet) as show, memory_errors(fix):
-        if model.gpus > 1:
-            show.note(f"{model.gpus} GPUs: {place.team.roles}")
-        device = own_device(device_of(model.device))
-        running = Running(
-            device=device,
-            dtype=dtype_for(model.precision, device),
-            offload=public.offload or "text",
-            cache=cache_folder() / "embeddings",
-            decode_on=place.decoder,
-        )
+        running = _running(model, public, place)
         pipe = OfficialPipeline(found, running, place.team)
         pipe.check(text, settings)
-        picture, checksum = None, ""
-        if take.image is not None:
-            picture, notes = read_picture(take.image, settings.width, settings.height)
-            checksum = hashlib.sha256(picture.numpy().tobytes()).hexdigest()
-            warnings += notes
+        picture, checksum, notes = _first(take.image, settings)
+        warnings += notes
         licences = licences_of(found)
-        for note in (*warnings, str(licences)):
+        several = [f"{model.gpus} GPUs: {roles}"] if model.gpus > 1 else []
+        for note in (*several, *warnings, str(licences)):
             show.note(note)
         record = PublicRecord(
             prompt=text,
@@ -107,6 +97,26 @@ def film_of(
         tags = record.tags() if out.metadata else {}
         warnings += write_film(events, record, output, tags, show)
     tell_report(_report(record, output, started, warnings), out)
+
+
+def _first(path: Path | None, settings: OfficialConfig) -> tuple[Picture | None, str, list[str]]:
+    """The first frame, its checksum, and what the user should know of it."""
+    if path is None:
+        return None, "", []
+    picture, notes = read_picture(path, settings.width, settings.height)
+    return picture, hashlib.sha256(picture.numpy().tobytes()).hexdigest(), notes
+
+
+def _running(model: RunOptions, public: PublicOptions, place: Place) -> Running:
+    """Where and how this process computes."""
+    device = own_device(device_of(model.device))
+    return Running(
+        device=device,
+        dtype=dtype_for(model.precision, device),
+        offload=public.offload or "text",
+        cache=cache_folder() / "embeddings",
+        decode_on=place.decoder,
+    )
 
 
 def settings_for(
