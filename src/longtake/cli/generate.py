@@ -115,7 +115,7 @@ def _film(
             pipe.check(text, settings, cues, picture)
             made = _manifest(pipe, text, settings)
             events = pipe.stream(text, settings)
-            if not pipe.team.first:
+            if place is not None and not place.team.first:
                 follow(events)
                 return
             told = write_film(events, made, output, made.tags() if out.metadata else {}, show)
