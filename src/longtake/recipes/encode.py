@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from longtake.checkpoints import save_tensors
+from longtake.checkpoints import save_state
 from longtake.errors import LongtakeError, MediaError
 from longtake.media.video import read_video
 from longtake.official.folder import read_model
@@ -64,7 +64,7 @@ def encode_clips(
             ((text, mask), *_), _ = pipe.condition(_text_of(film), settings)
             latents = pipe.latents_of(frames[: settings.frames])
             parts = {"latents": latents[0], "text": text[0], "mask": mask[0].to(torch.uint8)}
-            save_tensors(file, {name: part.cpu().contiguous() for name, part in parts.items()})
+            save_state(file, parts, {})
         yield Encoded(file, number, len(films))
 
 
