@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -257,3 +258,21 @@ def test_a_segment_is_crossed_where_it_ends():
     inside, across = compare_attention.parts(compare_attention.Setting("block", 5))
     assert [frame for frame in range(1, 81) if across(frame)] == [20, 40, 60, 80]
     assert all(inside(frame) != across(frame) for frame in range(81))
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_several_gpus_runs_on_two_processes_that_agree():
+    script = Path(__file__).parents[1] / "benchmarks" / "bench_parallel.py"
+    asked = ["--gpus", "2", "--size", "tiny", "--device", "cpu", "--runs", "1"]
+    done = subprocess.run(
+        [sys.executable, str(script), *asked], capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert not [line for line in lines if line["what"] == "failed"]
+    both = {line["what"]: line for line in lines if line["gpus"] == 2}
+    assert both["fp32 equality"]["relative"] < 1e-5
+    assert both["fp32 equality, causal"]["relative"] < 1e-5
+    assert both["guided step"]["roles"] == "2 passes of guidance at once"
+    assert both["chunk of ten latent frames"]["roles"] == "latent frames over 2"
+    assert both["training, a clip"]["clips_a_step"] == 2
+    assert {"chunk, one after the other", "chunk, decoded meanwhile"} <= {x["what"] for x in lines}

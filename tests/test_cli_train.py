@@ -13,12 +13,14 @@ from longtake.checkpoints import save_state
 from longtake.cli import interrupts
 from longtake.cli.main import CANNOT, DONE, STOPPED, run
 from longtake.media.video import read_video
+from longtake.parallel import ALONE
 from longtake.recipes import previz
 from longtake.recipes.previz import Outcome
 from longtake.recipes.recipe import PrevizRecipe
 from longtake.train.loop import state_path
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tiny_train.json"
+CPU = torch.device("cpu")
 LOGGER = logging.getLogger("longtake.train")
 
 
@@ -39,7 +41,7 @@ def asked(tmp_path, monkeypatch):
 
 def test_a_recipe_by_name_is_run_as_it_is(asked, capsys):
     assert run(["train", "previz", "--out", "mine", "--device", "cpu"]) == DONE
-    options = {"stage": "all", "device": torch.device("cpu"), "start": None}
+    options = {"stage": "all", "device": CPU, "start": None, "workers": ALONE}
     assert asked == [(PrevizRecipe(), Path("mine"), options)]
     told = capsys.readouterr()
     assert told.err == "autoencoder     50/100\n"

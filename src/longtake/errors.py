@@ -12,6 +12,7 @@ LongtakeError
 │   ├── BatchError          a list of films that cannot be made as it is written
 │   └── MediaError          a picture or film that cannot be read
 └── CannotHere              exit 3: this machine cannot do it: memory, precision, a missing extra
+    └── LostContact         another process of the same run has failed
 
 Messages are one line: what, what was given, and the nearest fix.
 """
@@ -71,3 +72,7 @@ class CannotHere(LongtakeError):  # noqa: N818
     """This machine cannot do what was asked."""
 
     exit_code = 3
+
+
+class LostContact(CannotHere):
+    """Another process of the run has failed, so that this one cannot go on."""

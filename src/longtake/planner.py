@@ -62,7 +62,7 @@ class _Counting(TorchDispatchMode):
         return result
 
 
-class _FusedAttention(TorchFunctionMode):
+class FusedAttention(TorchFunctionMode):
     """Stands in for softmax attention, whose scores no GPU kernel writes out."""
 
     def __torch_function__(
@@ -72,6 +72,7 @@ class _FusedAttention(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
+        """An empty answer for that function, every other as it is."""
         if func is F.scaled_dot_product_attention:
             return torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
@@ -85,7 +86,7 @@ def live_peak() -> Iterator[Peak]:
     wastes nothing and whose kernels need no room of their own.
     """
     peak = Peak()
-    with _FusedAttention(), _Counting(peak):
+    with FusedAttention(), _Counting(peak):
         yield peak
 
 
@@ -135,6 +136,48 @@ def forward_flops(config: TransformerConfig, grid: Grid, tokens: int) -> int:
         counts.append(counter.get_total_flops())
     one, two = counts
     return one + (config.depth - 1) * (two - one)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Bytes that a device hands to others in one layer of a shared pass."""
+
+    sums: int
+    """Into the all-reduce of the attention's sums, in float32."""
+    frames: int
+    """Its first and last latent frame, to the devices before and after it."""
+
+
+def traffic_of(
+    config: TransformerConfig,
+    sides: tuple[int, int],
+    dtype: torch.dtype,
+    *,
+    shards: int,
+    causal: bool,
+) -> Traffic:
+    """What sharing latent frames moves, a layer and sample; it does not grow with the film.
+
+    sums = heads * k * (k + 1) * 4 with k = width / heads; frames = 2 * tokens of a frame * width.
+    The first and the last device have one neighbour, and send one frame; where a pass leaves a
+    state, only the first, for the last hands its last frame on to it.
+
+    Args:
+        config: The denoiser.
+        sides: Height and width of the latents.
+        dtype: Arithmetic.
+        shards: Devices that share.
+        causal: The pass leaves a state.
+    """
+    if shards == 1:
+        return Traffic(sums=0, frames=0)
+    size = config.width // config.heads
+    tokens = (sides[0] // config.patch[1]) * (sides[1] // config.patch[2])
+    ends = 1 if shards == 2 and not causal else 2
+    return Traffic(
+        sums=config.heads * size * (size + 1) * 4,
+        frames=ends * tokens * config.width * dtype.itemsize,
+    )
 
 
 def forward_seconds(

@@ -49,9 +49,9 @@ def rename(temp: Path, path: Path) -> None:
         OutputError: the disk is full or fails.
     """
     with output_errors(path):
-        _sync(temp)
+        sync(temp)
         temp.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def check_writable(path: Path) -> None:
@@ -87,7 +87,8 @@ def _create_beside(path: Path) -> Path:
     return temp
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or what a folder lists, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -224,3 +226,45 @@ def test_longsana_makes_a_film_chunk_by_chunk_without_guidance(model, tmp_path, 
     assert (record["settings"]["guidance"], record["settings"]["motion_score"]) == (1.0, 10)
     assert make(model, tmp_path / "b.mp4", "--guidance", "6") == 2
     assert "guidance must be 1 with LongSANA" in capsys.readouterr().err
+
+
+def together(model, film, *more):
+    """The same command in a process of its own, as several begin with it."""
+    options = [word for pair in SMALL.items() if pair[0] not in more for word in pair]
+    where = ["--model", str(model), "-o", str(film), "--precision", "fp32", "--no-metadata"]
+    command = [sys.executable, "-m", "longtake", "generate", "a red ball", *where]
+    return subprocess.run([*command, *options, *more], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpus", ["2", "4"])
+def test_several_processes_make_the_film_of_one(model, tmp_path, gpus):
+    assert together(model, tmp_path / "a.mp4", "--frames", "9").returncode == 0
+    done = together(model, tmp_path / "b.mp4", "--frames", "9", "--gpus", gpus)
+    assert done.returncode == 0, done.stderr
+    assert f"{gpus} GPUs: 2 passes of guidance at once" in done.stderr
+    assert done.stdout.count("contact sheet") == 1
+    one, several = (read_video(tmp_path / f"{name}.mp4")[0].float() for name in "ab")
+    # A codec makes more of differences in rounding than they are.
+    assert one.std() > 10
+    assert (one - several).abs().mean() < 0.5
+
+
+@pytest.mark.slow
+def test_longsana_decoded_meanwhile_has_the_same_bytes(model, tmp_path):
+    edit(model / "transformer/config.json", _class_name="SanaVideoCausalTransformer3DModel")
+    long = ("--frames", "85", "--steps", "4")
+    assert together(model, tmp_path / "a.mp4", *long).returncode == 0
+    done = together(model, tmp_path / "b.mp4", *long, "--gpus", "2")
+    assert "2 GPUs: the last decodes meanwhile" in done.stderr
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+@pytest.mark.slow
+def test_what_every_process_refuses_is_told_once(model, tmp_path):
+    done = together(model, tmp_path / "a.mp4", "--frames", "5", "--gpus", "8")
+    assert done.returncode == 3
+    assert done.stderr == "error: 8 GPUs share 2 latent frames; use --gpus 4 or fewer\n"
+    done = together(model, tmp_path / "a.mp4", "--gpus", "0")
+    assert done.returncode == 2
+    assert done.stderr == "error: --gpus must be at least 1, got 0; try 2\n"

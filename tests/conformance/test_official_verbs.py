@@ -7,7 +7,8 @@ import torch
 
 from longtake.checkpoints.public_keys import key_map, to_public
 from longtake.cli.main import run
-from longtake.errors import CannotHere
+from longtake.errors import CannotHere, MediaError
+from longtake.media.video import VideoWriter
 from longtake.official.folder import read_model
 from longtake.official.pipeline import OfficialPipeline, Running
 from longtake.official.plan import peaks_of, predict, text_shape
@@ -15,6 +16,8 @@ from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import load_transformer, shapes_of
 from longtake.pipeline.precision import Arithmetic
 from longtake.planner import Weights, live_peak
+from longtake.recipes.encode import encode_clips
+from longtake.train.latents import LatentFolder
 
 diffusers = pytest.importorskip("diffusers", reason="the reference library, in [official]")
 pytestmark = [pytest.mark.conformance, pytest.mark.filterwarnings("ignore")]
@@ -140,3 +143,28 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path, capsys):
     assert run(["convert", str(tmp_path / "a.pth"), "--out", str(tmp_path / "made")]) == 2
     assert "a.pth" in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.slow
+def test_clips_are_encoded_once_for_further_training(model, tmp_path):
+    clips, out = tmp_path / "clips", tmp_path / "encoded"
+    clips.mkdir()
+    for name in ("a", "b"):
+        with VideoWriter(clips / f"{name}.mp4", width=96, height=64, metadata={}) as writer:
+            writer.write(torch.randint(0, 255, (6, 64, 96, 3), dtype=torch.uint8))
+        (clips / f"{name}.txt").write_text("a ball")
+    film = OfficialConfig(width=96, height=64, frames=5, guidance=1.0)
+    running = Running(device=CPU, dtype=torch.float32, offload="none")
+    pipe = OfficialPipeline(read_model(model), running)
+    made = list(encode_clips(pipe, clips, out, film))
+    assert [each.file.name for each in made] == ["a.safetensors", "b.safetensors"]
+    clip = LatentFolder(out, 0).clip(0, CPU)
+    assert clip.latents.shape == (1, 4, 2, 8, 12)
+    assert clip.text.shape[1] == clip.mask.shape[1]
+    before = made[0].file.stat().st_mtime_ns
+    list(encode_clips(pipe, clips, out, film))
+    assert made[0].file.stat().st_mtime_ns == before
+    (clips / "b.txt").unlink()
+    (out / "b.safetensors").unlink()
+    with pytest.raises(MediaError, match=r"must say what b\.mp4 shows"):
+        list(encode_clips(pipe, clips, out, film))

@@ -9,10 +9,10 @@ from longtake.cli.options import TellOptions
 from longtake.cli.progress import display, tell
 from longtake.cli.public_verbs import ConvertOptions
 from longtake.errors import ModelError, OutputError
-from longtake.official.folder import PARTS, read_model
+from longtake.official.folder import copy_parts
 from longtake.official.pth import Converted, convert
 from longtake.presets import PUBLIC_FILE
-from longtake.storage import check_writable, output_errors
+from longtake.storage import check_writable
 
 
 def make_folder(source: Path, to: ConvertOptions, how: TellOptions) -> None:
@@ -41,22 +41,13 @@ def make_folder(source: Path, to: ConvertOptions, how: TellOptions) -> None:
         try:
             made = convert(source, out / "transformer", head_size=to.head_size, causal=to.longsana)
             if parts is not None:
-                _copy_parts(parts, out)
+                copy_parts(parts, out)
         except BaseException:
             # Whole or absent, as everything that is written.
             shutil.rmtree(out, ignore_errors=True)
             raise
         show.stage("load", 1, 1)
     _tell(made, how, alone=parts is None)
-
-
-def _copy_parts(source: Path, out: Path) -> None:
-    with output_errors(out):
-        for part in PARTS:
-            if part != "transformer" and (source / part).is_dir():
-                shutil.copytree(source / part, out / part)
-        shutil.copyfile(source / PUBLIC_FILE, out / PUBLIC_FILE)
-    read_model(out)
 
 
 def _tell(made: Converted, how: TellOptions, *, alone: bool) -> None:

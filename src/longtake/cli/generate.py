@@ -11,9 +11,9 @@ from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
     LoraOptions,
-    ModelOptions,
     OutputOptions,
     PublicOptions,
+    RunOptions,
     TakeOptions,
     cues_of,
     kept,
@@ -21,9 +21,10 @@ from longtake.cli.options import (
     settings_of,
 )
 from longtake.cli.output import check_output
-from longtake.cli.progress import display
+from longtake.cli.progress import Display, display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import report_of, tell_report
+from longtake.cli.several import Place, gather, refuse_torchrun
 from longtake.config import SampleConfig
 from longtake.errors import SettingError
 from longtake.media.manifest import Manifest
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from longtake.pipeline import Picture, Pipeline
 
 _FILM, _TAKE, _KEEP = FilmOptions(), TakeOptions(), KeepOptions()
-_MODEL, _LORA = ModelOptions(), LoraOptions()
+_MODEL, _LORA = RunOptions(), LoraOptions()
 _PUBLIC, _OUTPUT = PublicOptions(), OutputOptions()
 
 
@@ -44,7 +45,7 @@ def generate(
     film: FilmOptions = _FILM,
     take: TakeOptions = _TAKE,
     keep: KeepOptions = _KEEP,
-    model: ModelOptions = _MODEL,
+    model: RunOptions = _MODEL,
     lora: LoraOptions = _LORA,
     public: PublicOptions = _PUBLIC,
     out: OutputOptions = _OUTPUT,
@@ -61,6 +62,7 @@ def generate(
         public: The public model.
         out: The output.
     """
+    refuse_torchrun()
     text = read_prompt(prompt)
     if is_public(model.model):
         from longtake.cli.official import film_of
@@ -79,7 +81,7 @@ def _film(
     film: FilmOptions,
     take: TakeOptions,
     keep: KeepOptions,
-    model: ModelOptions,
+    model: RunOptions,
     lora: LoraOptions,
     out: OutputOptions,
 ) -> None:
@@ -91,22 +93,22 @@ def _film(
     find(model.model)
     film_path = out.output or Path("film.mp4")
     output = check_output(film_path, sheet=out.sheet, overwrite=out.overwrite)
+    place = None
+    if model.gpus != 1:
+        place = gather(model, film, text)
+        if place is None:
+            return
     fix = "fewer --seconds, a smaller --size or --device cpu"
     with display(quiet=out.quiet) as show, memory_errors(fix):
-        from longtake.cli.one_pass import write_film
+        from longtake.cli.one_pass import follow, write_film
         from longtake.cli.start import make_new, new_manifest
-        from longtake.pipeline import load
         from longtake.rollout.manifest import film_manifest
-        from longtake.rollout.numerics import fix_threads
 
         picture, notes = _picture(take.image, settings)
         warnings += notes
         for warning in warnings:
             show.note(warning)
-        show.stage("load", 0, 1)
-        fix_threads()
-        pipe = load(model.model, device=model.device, precision=model.precision, loras=lora.uses)
-        show.stage("load", 1, 1)
+        pipe = _loaded(model, lora, place, show)
         settings, _ = settings_of(film, pipe.defaults)
         if pipe.config.chunk:
             plain = new_manifest(pipe, output, model.model, text, settings)
@@ -120,11 +122,29 @@ def _film(
             pipe.check(text, settings, cues, picture)
             made = _manifest(pipe, text, settings)
             events = pipe.stream(text, settings)
+            if place is not None and not place.team.first:
+                follow(events)
+                return
             told = write_film(events, made, output, made.tags() if out.metadata else {}, show)
     report = report_of(
         pipe, made, output, settings.frames, started=started, warnings=warnings + told
     )
     tell_report(report, out)
+
+
+def _loaded(model: RunOptions, lora: LoraOptions, place: Place | None, show: Display) -> "Pipeline":
+    """The model, in its place among others."""
+    show.stage("load", 0, 1)
+    from longtake.pipeline import load
+    from longtake.rollout.numerics import fix_threads
+
+    fix_threads()
+    pipe = load(model.model, device=model.device, precision=model.precision, loras=lora.uses)
+    if place is not None:
+        show.note(f"{model.gpus} GPUs: {place.team.roles}")
+        pipe = pipe.spread(place.team, place.decoder)
+    show.stage("load", 1, 1)
+    return pipe
 
 
 def _picture(path: Path | None, settings: SampleConfig) -> "tuple[Picture | None, list[str]]":

@@ -9,10 +9,14 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from longtake.cli.interrupts import listen, stopped
-from longtake.errors import LongtakeError
+from longtake.errors import LongtakeError, LostContact
 
 DONE, FAILED, CANNOT, STOPPED = 0, 1, 3, 130
 """Exit codes beside 2, a user's mistake, which the errors bring along."""
+LOST = 74
+"""Exit code of a process whose fellow failed; `--gpus` alone sees it, and tells of the fellow."""
+_SEVERAL, _LIFELINE = "TORCHELASTIC_RUN_ID", "LONGTAKE_LIFELINE"
+"""Environment of one of several processes; the second if `--gpus` began it."""
 TRACEBACK = "LONGTAKE_TRACEBACK"
 """Environment variable that shows where an unexpected error came from."""
 
@@ -25,6 +29,9 @@ def main() -> NoReturn:
     listen()
     code = run(sys.argv[1:])
     _abandon_stdout_if_broken()
+    if _SEVERAL in os.environ:
+        # One of several processes, whose libraries would wait at exit for one that has failed.
+        os._exit(code)
     if code == STOPPED:
         # Python would trade the code for a signal if the interrupt fell into certain places.
         os._exit(code)
@@ -44,7 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except LongtakeError as error:
-        return _fail(str(error), error.exit_code)
+        quiet = isinstance(error, LostContact) and _supervised()
+        return LOST if quiet else _fail(str(error), error.exit_code)
     except KeyboardInterrupt as stop:
         return _stopped(str(stop))
     except BrokenPipeError:
@@ -57,8 +65,13 @@ def run(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def _supervised() -> bool:
+    return _LIFELINE in os.environ
+
+
 def _stopped(what_now: str = "") -> int:
-    _say(f"stopped; {what_now or 'nothing was written'}")
+    if not _supervised():
+        _say(f"stopped; {what_now or 'nothing was written'}")
     return STOPPED
 
 

@@ -11,14 +11,14 @@ import torch
 from longtake import __version__
 from longtake.checkpoints.hub import Fetching
 from longtake.cli.memory import memory_errors, peak_memory_bytes
-from longtake.cli.one_pass import write_film
+from longtake.cli.one_pass import follow, write_film
 from longtake.cli.options import (
     FilmOptions,
     KeepOptions,
     LoraOptions,
-    ModelOptions,
     OutputOptions,
     PublicOptions,
+    RunOptions,
     TakeOptions,
     frames_of,
     parse_size,
@@ -26,6 +26,7 @@ from longtake.cli.options import (
 from longtake.cli.output import Output, check_output
 from longtake.cli.progress import Display, display
 from longtake.cli.report import Report, tell_report
+from longtake.cli.several import place_of, public_roles
 from longtake.config import FPS
 from longtake.errors import SettingError
 from longtake.media.picture import read_picture
@@ -35,7 +36,8 @@ from longtake.official.pipeline import OfficialPipeline, Running, checked_loras
 from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
-from longtake.pipeline import device_of
+from longtake.parallel import own_device
+from longtake.pipeline import Picture, device_of
 from longtake.pipeline.loading import arithmetic_of
 from longtake.pipeline.loras import hash_with
 from longtake.pipeline.precision import Arithmetic
@@ -48,7 +50,7 @@ def film_of(
     film: FilmOptions,
     take: TakeOptions,
     keep: KeepOptions,
-    model: ModelOptions,
+    model: RunOptions,
     lora: LoraOptions,
     public: PublicOptions,
     out: OutputOptions,
@@ -65,27 +67,39 @@ def film_of(
         public: What only public models know.
         out: The output.
     """
-    started = time.perf_counter()
+    started, film_path = time.perf_counter(), out.output or Path("film.mp4")
     _refuse_takes(take, keep)
-    output = check_output(out.output or Path("film.mp4"), sheet=out.sheet, overwrite=out.overwrite)
+    output = check_output(film_path, sheet=out.sheet, overwrite=out.overwrite)
+    with display(quiet=out.quiet) as show:
+        found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
+    settings, warnings = settings_for(found, film, public)
+    roles = public_roles(found, settings, model.gpus)
+    place = place_of(roles, device_of(model.device), text)
+    if place is None:
+        return
     fix = "--offload block, fewer --frames or a smaller --size; longtake plan tells what fits"
     with display(quiet=out.quiet) as show, memory_errors(fix):
-        found = read_model(locate(model.model, lambda what: tell_fetching(what, show)))
-        settings, warnings = settings_for(found, film, public)
-        device = device_of(model.device)
+        device = own_device(device_of(model.device))
         arithmetic = arithmetic_for_public(found, model, device)
         if note := arithmetic.note(device):
             warnings.append(note)
-        running = _running(found, arithmetic, device, lora, public)
-        pipe = OfficialPipeline(found, running)
+        running = Running(
+            device=device,
+            dtype=arithmetic.dtype,
+            how=arithmetic.how,
+            offload=public.offload or "text",
+            cache=cache_folder() / "embeddings",
+            # Read and checked here, before any other work.
+            loras=checked_loras(found, lora.uses),
+            decode_on=place.decoder,
+        )
+        pipe = OfficialPipeline(found, running, place.team)
         pipe.check(text, settings)
-        picture, checksum = None, ""
-        if take.image is not None:
-            picture, notes = read_picture(take.image, settings.width, settings.height)
-            checksum = hashlib.sha256(picture.numpy().tobytes()).hexdigest()
-            warnings += notes
+        picture, checksum, notes = _first(take.image, settings)
+        warnings += notes
         licences = licences_of(found)
-        for note in (*warnings, str(licences)):
+        several = [f"{model.gpus} GPUs: {roles}"] if model.gpus > 1 else []
+        for note in (*several, *warnings, str(licences)):
             show.note(note)
         record = PublicRecord(
             prompt=text,
@@ -99,27 +113,20 @@ def film_of(
             loras=tuple(replace(use, file=Path(use.file).name) for use in running.loras),
         )
         events = pipe.stream(text, settings, image=picture)
+        if not place.team.first:
+            follow(events)
+            return
         tags = record.tags() if out.metadata else {}
         warnings += write_film(events, record, output, tags, show)
     tell_report(_report(record, output, started, warnings), out)
 
 
-def _running(
-    found: PublicModel,
-    arithmetic: Arithmetic,
-    device: torch.device,
-    lora: LoraOptions,
-    public: PublicOptions,
-) -> Running:
-    """Where and how it computes; LoRAs are read and checked here, before any other work."""
-    return Running(
-        device=device,
-        dtype=arithmetic.dtype,
-        how=arithmetic.how,
-        offload=public.offload or "text",
-        cache=cache_folder() / "embeddings",
-        loras=checked_loras(found, lora.uses),
-    )
+def _first(path: Path | None, settings: OfficialConfig) -> tuple[Picture | None, str, list[str]]:
+    """The first frame, its checksum, and what the user should know of it."""
+    if path is None:
+        return None, "", []
+    picture, notes = read_picture(path, settings.width, settings.height)
+    return picture, hashlib.sha256(picture.numpy().tobytes()).hexdigest(), notes
 
 
 def settings_for(
@@ -154,7 +161,7 @@ def settings_for(
 
 
 def arithmetic_for_public(
-    found: PublicModel, model: ModelOptions, device: torch.device
+    found: PublicModel, model: RunOptions, device: torch.device
 ) -> Arithmetic:
     """The arithmetic asked for, or that of files in few bits.
 

@@ -50,6 +50,12 @@ class Made(Protocol):
         ...
 
 
+def follow(events: Iterable[Event]) -> None:
+    """Make a film that another process writes."""
+    for _ in events:
+        raise_if_stopped()
+
+
 def write_film(
     events: Iterable[Event], made: Made, output: Output, tags: dict[str, str], show: Display
 ) -> list[str]:

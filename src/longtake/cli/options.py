@@ -160,6 +160,15 @@ class LoraOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class RunOptions(ModelOptions):
+    """Which model runs, how, and on how many devices."""
+
+    gpus: WholeNumber = 1
+    """GPUs of this machine that make the film together, or CPU processes with --device cpu."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class SameModelOptions:
     """Which model goes on with a take: the one that began it."""
 

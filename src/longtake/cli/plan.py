@@ -8,18 +8,20 @@ from pathlib import Path
 import torch
 
 from longtake.cli.official import arithmetic_for_public, settings_for, tell_fetching
-from longtake.cli.options import FilmOptions, ModelOptions, PublicOptions, TellOptions
+from longtake.cli.options import FilmOptions, PublicOptions, RunOptions, TellOptions
 from longtake.cli.progress import display, tell
+from longtake.cli.several import public_roles
 from longtake.errors import SettingError
 from longtake.official.folder import read_model
 from longtake.official.plan import Plan, predict
 from longtake.official.source import Licences, licences_of, locate
+from longtake.parallel import ONE
 from longtake.pipeline import device_of
 from longtake.presets import is_public
 
 
 def tell_plan(
-    film: FilmOptions, model: ModelOptions, public: PublicOptions, how: TellOptions
+    film: FilmOptions, model: RunOptions, public: PublicOptions, how: TellOptions
 ) -> None:
     """Tell what a film will take: memory of GPU and host, disk, time, and what fits.
 
@@ -48,9 +50,15 @@ def tell_plan(
         arithmetic = arithmetic_for_public(found, model, device)
         if note := arithmetic.note(device):
             show.note(note)
-        free = free_bytes(device)
+        free, roles = free_bytes(device), public_roles(found, settings, model.gpus)
         made = predict(
-            found, settings, arithmetic, device, offload=public.offload, memory_bytes=free
+            found,
+            settings,
+            arithmetic,
+            device,
+            offload=public.offload,
+            memory_bytes=free,
+            roles=roles,
         )
     size = f"{settings.width}x{settings.height}x{settings.frames}, {settings.steps} steps"
     _tell(made, f"{size}, {arithmetic.name} on {device.type}", free, licences_of(found), how)
@@ -79,6 +87,8 @@ def _tell(made: Plan, what: str, free: int, licences: Licences, how: TellOptions
             f"  --offload {way}: {peaks.most / gib:.1f} GiB (text {peaks.text / gib:.1f}, "
             f"denoising {peaks.denoise / gib:.1f}, decoding {peaks.decode / gib:.1f}){mark}"
         )
+    if made.roles != str(ONE):
+        tell(f"GPUs: {made.roles}; each hands on {made.traffic_bytes / 2**20:.1f} MiB a step")
     tell(f"free there: {free / gib:.1f} GiB; host memory: {made.host_bytes / gib:.1f} GiB")
     disk = shutil.disk_usage(Path.cwd()).free
     tell(f"disk: {made.disk_bytes / 2**20:.1f} MiB of {disk / gib:.1f} GiB free")

@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from longtake.cli.options import (
     FilmOptions,
-    ModelOptions,
     PublicOptions,
+    RunOptions,
     TellOptions,
     WholeNumber,
 )
@@ -43,14 +43,14 @@ class ConvertOptions:
     """Channels of an attention head, which the file does not say; 112 in every published model."""
 
 
-_FILM, _MODEL, _PUBLIC, _TELL = FilmOptions(), ModelOptions(), PublicOptions(), TellOptions()
+_FILM, _MODEL, _PUBLIC, _TELL = FilmOptions(), RunOptions(), PublicOptions(), TellOptions()
 _DOCTOR = DoctorOptions()
 
 
 def plan(
     *,
     film: FilmOptions = _FILM,
-    model: ModelOptions = _MODEL,
+    model: RunOptions = _MODEL,
     public: PublicOptions = _PUBLIC,
     how: TellOptions = _TELL,
 ) -> None:

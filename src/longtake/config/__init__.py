@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from longtake.config.limits import FPS, MAX_SECONDS, MAX_SEED, TEMPORAL_STRIDE, check_sides
 from longtake.config.lora import MOST_LORAS, LoraUse, lora_use
-from longtake.config.training import CausalConfig, JumpConfig, TrainConfig
+from longtake.config.training import CausalConfig, JumpConfig, ShardedConfig, TrainConfig
 from longtake.errors import SettingError
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SampleConfig",
     "SamplerName",
     "Sampling",
+    "ShardedConfig",
     "TextConfig",
     "TrainConfig",
     "TransformerConfig",

@@ -38,3 +38,9 @@ def check_ranges(*ranges: Range) -> None:
         if not low <= value <= high:
             msg = f"{name} must be {low:,} to {high:,}, got {value}"
             raise SettingError(msg)
+
+
+def latent_chunks(latent_frames: int, chunk: int) -> tuple[int, ...]:
+    """Latent frames of each chunk of a public model; the first takes what is left over."""
+    count = max(latent_frames // chunk, 1)
+    return (latent_frames - chunk * (count - 1), *(chunk,) * (count - 1))

@@ -175,3 +175,51 @@ class JumpConfig:
             ("parts", self.parts, 1, 50),
             ("own", self.own, 0, 1),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedConfig:
+    """How a network that lies in parts on several devices is trained."""
+
+    steps: int = 10_000
+    """Optimiser steps of the run."""
+    batch: int = 64
+    """Clips of a step, over all devices together; each takes its share one after the other."""
+    learning_rate: float = 5e-5
+    """AdamW's learning rate, constant after the warm-up."""
+    warmup: int = 500
+    """Steps until it is reached."""
+    clip: float = 0.1
+    """Largest gradient norm."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    shift: float = 3.0
+    """Timestep shift of the noise levels trained on."""
+    chunk: int = 0
+    """Latent frames of a chunk, for a model that goes on by chunks; 0 trains on films at once."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Arithmetic of the layers; weights, gradients and their sums are fp32."""
+    recompute: bool = True
+    """Run each layer again in the backward pass, in place of keeping what it made."""
+    seed: int = 0
+    """Seed of the order of clips and of noise."""
+    log_every: int = 10
+    """Steps between log lines."""
+    checkpoint_every: int = 500
+    """Steps between states; each takes 12 bytes a weight."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(
+            ("steps", self.steps, 1, 10**9),
+            ("batch", self.batch, 1, 10**6),
+            ("learning_rate", self.learning_rate, 0, 1),
+            ("warmup", self.warmup, 0, 10**6),
+            ("clip", self.clip, 1e-6, 1e6),
+            ("weight_decay", self.weight_decay, 0, 1),
+            ("shift", self.shift, 0.1, 100),
+            ("chunk", self.chunk, 0, 1000),
+            ("seed", self.seed, 0, MAX_SEED),
+            ("log_every", self.log_every, 1, 10**6),
+            ("checkpoint_every", self.checkpoint_every, 1, 10**6),
+        )

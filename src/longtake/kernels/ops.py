@@ -9,6 +9,8 @@ from longtake.kernels.reference.attention import (
     causal_block_attention,
     causal_linear_attention,
     linear_attention,
+    recall,
+    remember,
     softmax_attention,
 )
 from longtake.kernels.reference.norm import rms_norm
@@ -21,6 +23,8 @@ __all__ = [
     "causal_linear_attention",
     "linear_attention",
     "raycast",
+    "recall",
+    "remember",
     "rms_norm",
     "softmax_attention",
 ]

@@ -1,6 +1,7 @@
 """The denoiser: latents, text, sigma to velocity."""
 
+from longtake.model.share import Share
 from longtake.model.state import LayerState, State
 from longtake.model.transformer import Transformer
 
-__all__ = ["LayerState", "State", "Transformer"]
+__all__ = ["LayerState", "Share", "State", "Transformer"]

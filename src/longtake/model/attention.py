@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longtake.config import TransformerConfig
 from longtake.kernels import ops
 from longtake.model.embeddings import Rotary
+from longtake.model.share import Share
 
 Heads = Float[Tensor, "b heads n k"]
 MASKED = -1e4
@@ -37,13 +38,23 @@ class SelfAttention(nn.Module):
             self.gate = nn.Parameter(torch.zeros(self.heads))
 
     def forward(
-        self, x: Float[Tensor, "b n d"], rotary: Rotary, segments: tuple[int, ...]
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: Rotary,
+        segments: tuple[int, ...],
+        share: Share | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Mix all tokens; segments are token counts that only `block` looks at."""
         q, k, v = self._project(x)
         match self.mode:
+            case "linear" if share is not None:
+                memory = share.total(ops.remember(k, v, *rotary))
+                y = ops.recall(q, *rotary, memory, self.eps).to(v.dtype)
             case "linear":
                 y = ops.linear_attention(q, k, v, rotary.cos, rotary.sin, self.eps)
+            case _ if share is not None:
+                msg = f"attention mode {self.mode} is not shared between devices"
+                raise AssertionError(msg)
             case "softmax":
                 y = ops.softmax_attention(q, k, v, rotary.cos, rotary.sin)
             case "block":
@@ -60,17 +71,23 @@ class SelfAttention(nn.Module):
         rotary: Rotary,
         chunks: tuple[int, ...],
         past: ops.Memory | None,
+        share: Share | None = None,
     ) -> tuple[Float[Tensor, "b n d"], ops.Memory]:
         """Mix each chunk's tokens with those of its own and earlier chunks, counted in tokens."""
         q, k, v = self._project(x)
         match self.mode:
+            case "linear" if share is not None:
+                assert len(chunks) == 1, "devices share one chunk at a time"
+                memory = share.total(ops.remember(k, v, *rotary))
+                memory = memory if past is None else past + memory
+                y = ops.recall(q, *rotary, memory, self.eps).to(v.dtype)
             case "linear":
                 y, memory = ops.causal_linear_attention(q, k, v, *rotary, chunks, past, self.eps)
-            case "block":
+            case "block" if share is None:
                 gate = torch.sigmoid(self.gate)
                 y, memory = ops.causal_block_attention(q, k, v, *rotary, gate, chunks, past)
             case _:
-                msg = f"attention mode {self.mode} has no state of constant size"
+                msg = f"attention mode {self.mode} has no state of constant size, or none to share"
                 raise AssertionError(msg)
         return self.out(rearrange(y, "b heads n k -> b n (heads k)")), memory
 

@@ -8,6 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtake.model.share import Share
+
 PASS_ELEMENTS = 2**27
 """Most values expanded at once: it bounds memory, and convolutions are slow from 2^31 on."""
 
@@ -30,16 +32,20 @@ class TemporalConv(nn.Module):
         x: Float[Tensor, "b t s d"],
         chunks: tuple[int, ...],
         past: Float[Tensor, "b s d"] | None = None,
+        following: Float[Tensor, "b s d"] | None = None,
     ) -> Float[Tensor, "b t s d"]:
         """Mix each position with the same position one latent frame before and after.
 
         The last frame of a chunk sees zero after it, as the next chunk does not exist yet. The
         first sees the last frame of the chunk before, which is `past` for the first chunk here.
+        What another device has of the last chunk goes on with `following`.
         """
         frames = x.shape[1]
         padded = F.pad(x, (0, 0, 0, 0, 1, 1))
         if past is not None:
             padded = torch.cat([past[:, None], padded[:, 1:]], dim=1)
+        if following is not None:
+            padded = torch.cat([padded[:, :-1], following[:, None]], dim=1)
         before, after = padded[:, :frames], padded[:, 2:]
         if len(chunks) > 1:
             last = torch.zeros(frames, dtype=torch.bool, device=x.device)
@@ -73,6 +79,7 @@ class MixFeedForward(nn.Module):
         height: int,
         chunks: tuple[int, ...],
         past: Float[Tensor, "b s d"] | None = None,
+        share: Share | None = None,
     ) -> tuple[Float[Tensor, "b t s d"], Float[Tensor, "b s d"]]:
         """Transform the tokens, s = height x width of them in each latent frame.
 
@@ -81,7 +88,10 @@ class MixFeedForward(nn.Module):
         frames = max(PASS_ELEMENTS // (x[:, 0, :, 0].numel() * self.up.out_features), 1)
         parts = [self._each_frame(part, height) for part in x.split(frames, dim=1)]
         y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return y + self.temporal(y, chunks, past), y[:, -1]
+        if share is None:
+            return y + self.temporal(y, chunks, past), y[:, -1]
+        before, after, last = share.neighbours(y[:, 0], y[:, -1])
+        return y + self.temporal(y, chunks, past if before is None else before, after), last
 
     def _each_frame(self, x: Float[Tensor, "b t s d"], height: int) -> Float[Tensor, "b t s d"]:
         u = F.silu(self.up(x))

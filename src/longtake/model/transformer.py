@@ -14,6 +14,7 @@ from longtake.kernels import ops
 from longtake.model.attention import CrossAttention, SelfAttention
 from longtake.model.embeddings import NoiseLevelEmbedding, Rotary, rotary_3d
 from longtake.model.feed_forward import MixFeedForward
+from longtake.model.share import Share
 from longtake.model.state import LayerState, State
 
 
@@ -28,6 +29,8 @@ class Layout(NamedTuple):
     """Latent frames of each segment, or of each chunk if causal."""
     causal: bool
     """A chunk sees itself and earlier ones, and leaves a state; else all see all."""
+    share: Share | None = None
+    """This device's part, if others run the rest of the latent frames."""
 
 
 class Block(nn.Module):
@@ -70,22 +73,24 @@ class Block(nn.Module):
             layout: Where the tokens stand and what they see.
             past: What the chunks before left, if causal.
         """
-        rotary, height, sight, causal = layout
+        rotary, height, sight, causal, share = layout
         table = (modulation + self.table).to(x.dtype)[:, :, :, None]
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
         tokens = tuple(frames * x.shape[2] for frames in sight)
         memory, frame = past or (None, None)
         y = torch.addcmul(shift_a, _norm(x, self.eps), 1 + scale_a).flatten(1, 2)
         if causal:
-            y, memory = self.self_attention.advance(y, rotary, tokens, memory)
+            y, memory = self.self_attention.advance(y, rotary, tokens, memory, share)
         else:
-            y = self.self_attention(y, rotary, tokens)
+            y = self.self_attention(y, rotary, tokens, share)
         x = torch.addcmul(x, gate_a, y.view_as(x))
         x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
         y = _norm(x, self.eps, self.ffn_norm_weight, self.ffn_norm_bias)
         y = torch.addcmul(shift_f, y, 1 + scale_f)
-        y, frame = self.feed_forward(y, height, sight if causal else (x.shape[1],), frame)
-        after = None if memory is None else LayerState(memory, frame)
+        chunks = sight if causal else (x.shape[1],)
+        y, frame = self.feed_forward(y, height, chunks, frame, share)
+        # A copy, or the state would keep all frames of the chunk in memory.
+        after = None if memory is None else LayerState(memory, frame.clone())
         return torch.addcmul(x, gate_f, y), after
 
 
@@ -121,6 +126,7 @@ class Transformer(nn.Module):
         text: Float[Tensor, "b m e"],
         mask: Bool[Tensor, "b m"],
         guidance: Float[Tensor, " b"] | None = None,
+        share: Share | None = None,
     ) -> Float[Tensor, "b out t h w"]:
         """Velocity (noise - clean) of noisy latents, each latent frame at its own sigma.
 
@@ -130,12 +136,15 @@ class Transformer(nn.Module):
             text: Embeddings from the text encoder.
             mask: True where a text token is real.
             guidance: Guidance scale of each sample, for a model with guidance embedding.
+            share: What other devices add, if these are some of the latent frames only.
         """
+        assert share is None or self.config.patch[0] == 1, "a pass is cut between latent frames"
         t, h, w = self._grid(latents)
         x, text = self._tokens(latents), self._read(text)
         embedding, modulation = self.noise_level(sigma[:, :: self.config.patch[0]], guidance)
         segments = segments_of(t, self.config.segment, 1)
-        layout = Layout(self._rotary((t, h, w), 0), h, segments, causal=False)
+        rotary = self._rotary((t, h, w), share.start if share else 0)
+        layout = Layout(rotary, h, segments, causal=False, share=share)
         for block in self.blocks:
             x, _ = block(x, modulation, text, mask, layout)
         return self._latents(self._velocity(x, embedding), (t, h, w))
@@ -148,6 +157,7 @@ class Transformer(nn.Module):
         mask: Bool[Tensor, "b m"],
         chunks: tuple[int, ...],
         past: State | None = None,
+        share: Share | None = None,
     ) -> tuple[Float[Tensor, "b c t h w"], State]:
         """Velocity of the next chunks of a take, each seeing itself and the chunks before it.
 
@@ -162,6 +172,8 @@ class Transformer(nn.Module):
             mask: True where a text token is real.
             chunks: Latent frames of each chunk, in order.
             past: What the chunks before left; None at the start of a take.
+            share: What other devices add, if these are some latent frames of one chunk only. The
+                state is whole where the chunk begins; elsewhere its frames are not.
 
         Source: SANA-Video (arXiv 2509.24695), section 3.3.
         """
@@ -170,14 +182,16 @@ class Transformer(nn.Module):
         x, text = self._tokens(latents), self._read(text)
         embedding, modulation = self.noise_level(sigma)
         start = past.latent_frames if past else 0
-        layout = Layout(self._rotary(grid, start), grid[1], chunks, causal=True)
+        rotary = self._rotary(grid, start + (share.start if share else 0))
+        layout = Layout(rotary, grid[1], chunks, causal=True, share=share)
         layers: list[LayerState] = []
         for index, block in enumerate(self.blocks):
             before = past.layers[index] if past else None
             x, after = block(x, modulation, text, mask, layout, before)
             layers.append(after)
         velocity = self._latents(self._velocity(x, embedding), grid)
-        return velocity, State(tuple(layers), start + latents.shape[2])
+        frames = share.frames if share else latents.shape[2]
+        return velocity, State(tuple(layers), start + frames)
 
     def _grid(self, latents: Float[Tensor, "b c t h w"]) -> tuple[int, int, int]:
         """Tokens along time, height and width."""

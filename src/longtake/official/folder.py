@@ -1,5 +1,6 @@
 """A public model's folder: what it says it is, checked before any weights are read."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from longtake.checkpoints.public_config import CAUSAL, check_class, read_transfo
 from longtake.config import SamplerName, TransformerConfig
 from longtake.errors import ModelError, SettingError, WeightsError
 from longtake.presets import PUBLIC_FILE
+from longtake.storage import output_errors
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINES = (
@@ -72,6 +74,25 @@ class PublicModel:
     def latent_frames(self, frames: int) -> int:
         """Latent frames that hold this many frames."""
         return -(-(frames - 1) // self.vae.temporal_stride) + 1
+
+
+def copy_parts(source: Path, out: Path) -> None:
+    """Copy all but the transformer, so that a folder with one becomes a whole model.
+
+    Args:
+        source: A public model.
+        out: A folder with a transformer for it.
+
+    Raises:
+        OutputError: it cannot be written.
+        WeightsError: the parts do not fit the transformer.
+    """
+    with output_errors(out):
+        for part in PARTS:
+            if part != "transformer" and (source / part).is_dir():
+                shutil.copytree(source / part, out / part)
+        shutil.copyfile(source / PUBLIC_FILE, out / PUBLIC_FILE)
+    read_model(out)
 
 
 def read_model(folder: Path) -> PublicModel:

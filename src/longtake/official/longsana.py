@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from longtake.config.limits import latent_chunks
 from longtake.flow import clean_from, interpolate
 from longtake.model import State, Transformer
+from longtake.parallel import ALL, Team
+from longtake.rollout.sharing import share_of
 
 LEVELS = (1.0, 0.96, 0.889, 0.727)
 """Noise levels of the four steps, as published; even ones shifted by 8."""
@@ -21,8 +24,7 @@ Draw = Callable[[range, int], Latents]
 
 def chunks_of(latent_frames: int) -> tuple[int, ...]:
     """Latent frames of each chunk; the first takes what tens leave over."""
-    count = max(latent_frames // CHUNK, 1)
-    return (latent_frames - CHUNK * (count - 1), *(CHUNK,) * (count - 1))
+    return latent_chunks(latent_frames, CHUNK)
 
 
 def roll(
@@ -31,6 +33,7 @@ def roll(
     mask: Bool[Tensor, "1 m"],
     draw: Draw,
     latent_frames: int,
+    team: Team = ALL,
 ) -> Iterator[Latents]:
     """Yield the clean latents of each chunk.
 
@@ -43,22 +46,24 @@ def roll(
         mask: True where a text token is real.
         draw: Noise by absolute latent frame and step.
         latent_frames: Of the whole film.
+        team: Who shares the frames of each chunk.
 
     Source: SANA-Video (arXiv 2509.24695), section 3.3; levels as published with the weights.
     """
     state: State | None = None
     start = 0
     for frames in chunks_of(latent_frames):
-        place = range(start, start + frames)
+        own, share = team.frames(frames), share_of(team, frames, causal=True)
+        place = range(start + own.start, start + own.stop)
         x = draw(place, 0)
         clean = x
         for step, level in enumerate(LEVELS):
-            sigma = torch.full((1, frames), level, dtype=torch.float64, device=x.device)
+            sigma = torch.full((1, len(own)), level, dtype=torch.float64, device=x.device)
             if step > 0:
                 x = interpolate(clean, draw(place, step), sigma.to(x.dtype))
-            velocity, _ = transformer.advance(x, sigma, text, mask, (frames,), state)
+            velocity, _ = transformer.advance(x, sigma, text, mask, (len(own),), state, share)
             clean = clean_from(x, velocity.to(x.dtype), level)
-        zero = torch.zeros(1, frames, dtype=torch.float64, device=x.device)
-        _, state = transformer.advance(clean, zero, text, mask, (frames,), state)
+        zero = torch.zeros(1, len(own), dtype=torch.float64, device=x.device)
+        _, state = transformer.advance(clean, zero, text, mask, (len(own),), state, share)
         start += frames
-        yield clean
+        yield team.whole(clean, frames)

@@ -16,7 +16,7 @@ from longtake import flow
 from longtake.config import MAX_PROMPT, LoraUse
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
-from longtake.model import Transformer
+from longtake.model import Share, Transformer
 from longtake.model.offload import keep_on_host
 from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
 from longtake.official.folder import PublicModel
@@ -25,13 +25,16 @@ from longtake.official.parts import instruction_text, load_autoencoder, load_tex
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint
 from longtake.official.transformer import HOST, empty_transformer, load_transformer
+from longtake.parallel import ALL, Team
 from longtake.pipeline import Event, Frames, Notice, Progress
 from longtake.pipeline.loading import ready
 from longtake.pipeline.loras import checked, lay
 from longtake.pipeline.precision import Arithmetic
 from longtake.pipeline.quantized import stored_format
 from longtake.quantize import Format
+from longtake.rollout.ahead import Counted, ahead
 from longtake.rollout.pixels import to_bytes
+from longtake.rollout.sharing import share_of
 from longtake.samplers import sampler_of
 from longtake.text.gemma import (
     PublicEncoder,
@@ -67,14 +70,23 @@ class Running:
     """Folder of prompt embeddings; None keeps none."""
     loras: tuple[LoraUse, ...] = ()
     """What is laid over the denoiser, in order."""
+    decode_on: torch.device | None = None
+    """Where finished chunks of LongSANA are decoded while the next are made; None: all of them
+    afterwards, on the one device."""
 
 
 class OfficialPipeline:
     """A public model: prompts, and first frames if wanted, to films."""
 
-    def __init__(self, model: PublicModel, running: Running) -> None:
-        """Take a checked folder; parts are loaded when they are first needed."""
-        self.model, self.running = model, running
+    def __init__(self, model: PublicModel, running: Running, team: Team = ALL) -> None:
+        """Take a checked folder; parts are loaded when they are first needed.
+
+        Args:
+            model: The folder.
+            running: Where and how.
+            team: Who makes films together; the first decodes and yields the frames.
+        """
+        self.model, self.running, self.team = model, running, team
         self.cache = EmbeddingCache(running.cache)
         self._transformer: Transformer | None = None
         self._autoencoder: PublicAutoencoder | None = None
@@ -110,6 +122,9 @@ class OfficialPipeline:
         yield from (Notice(text) for text in notices)
         yield Progress("text", 1, 1)
         first = None if image is None else self.first_frame(image)
+        if self.model.causal and self.running.decode_on is not None and self.team.first:
+            yield from self._meanwhile(settings, condition, self.running.decode_on)
+            return
         latents = self.noise(settings) if noise is None else noise
         if self.model.causal:
             chunks = chunks_of(latents.shape[2])
@@ -122,13 +137,25 @@ class OfficialPipeline:
             for step, x in enumerate(self.denoise(latents, condition, settings, first), start=1):
                 latents = x
                 yield Progress("denoise", step, settings.steps)
-        left = settings.frames
-        yield Progress("decode", 0, left)
-        for part in self.decode(latents):
-            pixels = to_bytes(part[0, :left]).cpu()
-            left -= len(pixels)
-            yield Frames(pixels)
-            yield Progress("decode", settings.frames - left, settings.frames)
+            latents = self.team.whole(latents, self.model.latent_frames(settings.frames))
+        if not self.team.first:
+            return
+        yield Progress("decode", 0, settings.frames)
+        yield from _frames(self.decode(latents), settings.frames)
+
+    def _meanwhile(
+        self, settings: OfficialConfig, condition: Condition, device: torch.device
+    ) -> Iterator[Event]:
+        """Decode each chunk on another device while the next is made; the same frames."""
+        chunks = chunks_of(self.model.latent_frames(settings.frames))
+        parts = Counted(ahead(self.roll(settings, condition), self.running.device))
+        dtype, told = vae_dtype(self.model, self.running.dtype), 0
+        with self._vae_on(device) as autoencoder:
+            for event in _frames(autoencoder.decode_chunks(parts, dtype, device), settings.frames):
+                if parts.count > told:
+                    told = parts.count
+                    yield Progress("denoise", told, len(chunks))
+                yield event
 
     def check(self, prompt: str, settings: OfficialConfig) -> None:
         """Refuse what this model cannot make, before any work.
@@ -195,7 +222,7 @@ class OfficialPipeline:
             return self._draw(settings, place, step).to(device)
 
         count = self.model.latent_frames(settings.frames)
-        yield from roll(self.denoiser(), *condition[0], draw, count)
+        yield from roll(self.denoiser(), *condition[0], draw, count, self.team)
 
     def velocity(
         self, noisy: Latents, sigma: Float[Tensor, "1 t"], embedding: Embedding
@@ -222,10 +249,15 @@ class OfficialPipeline:
         settings: OfficialConfig,
         first: First | None = None,
     ) -> Iterator[Latents]:
-        """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
-        device = self.running.device
-        velocity = _Velocity(self.denoiser(), condition, settings, first)
-        x = noise.to(device, torch.float32)
+        """Yield this process's latents after each step.
+
+        Those of a first frame given stay as they are, at sigma 0.
+        """
+        device, own = self.running.device, self.team.frames(noise.shape[2])
+        first = first if own.start == 0 else None
+        share = share_of(self.team, noise.shape[2])
+        velocity = _Velocity(self.denoiser(), condition, settings, first, self.team, share)
+        x = noise[:, :, own.start : own.stop].to(device, torch.float32)
         # Only the frames to come go through the solver.
         x = x if first is None else x[:, :, 1:]
         sigmas = sigmas_of(settings)
@@ -289,6 +321,14 @@ class OfficialPipeline:
                 half.to(HOST)
             self._free()
 
+    @contextmanager
+    def _vae_on(self, device: torch.device) -> Iterator[PublicAutoencoder]:
+        """The VAE on a device where nothing else has to leave for it."""
+        if self._autoencoder is None:
+            dtype = vae_dtype(self.model, self.running.dtype)
+            self._autoencoder = load_autoencoder(self.model, dtype, device, Tiling())
+        yield self._autoencoder
+
     def _free(self) -> None:
         gc.collect()
         if self.running.device.type == "cuda":
@@ -320,6 +360,18 @@ def sigmas_of(settings: OfficialConfig) -> Float[Tensor, " steps_plus_1"]:
     return flow.published_schedule(settings.steps, settings.flow_shift)
 
 
+def _frames(
+    decoded: Iterator[Float[Tensor, "1 frames height width 3"]], frames: int
+) -> Iterator[Event]:
+    """Bytes of a film of so many frames, and how far it is."""
+    left = frames
+    for part in decoded:
+        pixels = to_bytes(part[0, :left]).cpu()
+        left -= len(pixels)
+        yield Frames(pixels)
+        yield Progress("decode", frames - left, frames)
+
+
 @dataclass(frozen=True, slots=True)
 class _Velocity:
     """The denoiser as a solver sees it: latents to come and sigma to one velocity."""
@@ -328,6 +380,8 @@ class _Velocity:
     condition: Condition
     settings: OfficialConfig
     first: First | None
+    team: Team
+    share: Share | None
 
     def __call__(self, x: Latents, sigma: float) -> Latents:
         # The published solver feeds whole timesteps, rounded down; Euler does not.
@@ -336,9 +390,12 @@ class _Velocity:
         if self.first is not None:
             levels = torch.cat([torch.zeros_like(levels[:, :1]), levels], dim=1)
             x = torch.cat([self.first, x], dim=2)
-        parts = [self._one(x, levels, *embedding) for embedding in self.condition]
+        passes = self.condition[self.team.passes(len(self.condition))]
+        parts = [self._one(x, levels, *embedding) for embedding in passes]
         if self.first is not None:
             parts = [part[:, :, 1:] for part in parts]
+        if len(parts) < len(self.condition):
+            parts = self.team.both(parts[0])
         if len(parts) == 1:
             return parts[0]
         return classifier_free(parts[0], parts[1], self.settings.guidance)
@@ -351,4 +408,4 @@ class _Velocity:
         mask: Bool[Tensor, "1 m"],
     ) -> Latents:
         # One after the other, not as a batch: the same values in half the memory.
-        return self.transformer(x, levels, text, mask)[:, : x.shape[1]].float()
+        return self.transformer(x, levels, text, mask, share=self.share)[:, : x.shape[1]].float()

@@ -17,6 +17,7 @@ from longtake.official.parts import autoencoder_of, empty_vae, quiet
 from longtake.official.pipeline import Offload, vae_dtype
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import weight_files
+from longtake.parallel import ONE, Roles, part_of
 from longtake.pipeline.precision import Arithmetic
 from longtake.planner import (
     META,
@@ -24,6 +25,7 @@ from longtake.planner import (
     forward_peak,
     forward_seconds,
     live_peak,
+    traffic_of,
     weight_bytes,
 )
 from longtake.text.gemma import MAX_TOKENS
@@ -69,6 +71,10 @@ class Plan:
     """Of making it, loading not counted; None if nothing was run to tell."""
     peaks: dict[str, Peaks]
     """Memory of the device for each way of offloading."""
+    roles: str
+    """What each of several devices does."""
+    traffic_bytes: int
+    """What a device hands to the others in one step of the sampler, at most."""
 
 
 def predict(
@@ -80,6 +86,7 @@ def predict(
     offload: Offload | None = None,
     memory_bytes: int,
     calibrate: bool = True,
+    roles: Roles = ONE,
 ) -> Plan:
     """What a film will take, with the way of offloading asked for or the first that fits.
 
@@ -91,6 +98,7 @@ def predict(
         offload: A way; None picks.
         memory_bytes: What the device has free.
         calibrate: Run one layer for a moment to tell the time.
+        roles: What each of several devices does; the first is told of, which has most to do.
 
     Raises:
         CannotHere: it does not fit, with the nearest size that does.
@@ -98,16 +106,13 @@ def predict(
     ways = (offload,) if offload else get_args(Offload)
     weights = Weights(dtype=arithmetic.dtype, how=arithmetic.how, way=arithmetic.way(device))
     text = text_shape(model)
-    peaks = peaks_of(model, settings, weights, text, *get_args(Offload))
+    peaks = peaks_of(model, settings, weights, text, *get_args(Offload), roles=roles)
     chosen = next((way for way in ways if peaks[way].most <= memory_bytes), None)
     if chosen is None:
         raise CannotHere(_nearest(model, settings, weights, text, ways[-1], memory_bytes))
     seconds = None
     if calibrate:
-        grid = _grid(model, settings)
-        one = forward_seconds(model.transformer, grid, MAX_TOKENS, weights, device)
-        forwards = settings.steps * (2 if settings.guidance > 1 else 1)
-        seconds = one * (forwards + DECODE_FORWARDS[model.vae.name])
+        seconds = _seconds(model, settings, weights, device, roles)
     # In full: they are put into few bits on the host.
     whole, _ = weight_bytes(model.transformer, Weights(dtype=arithmetic.dtype))
     return Plan(
@@ -117,6 +122,8 @@ def predict(
         disk_bytes=round(settings.frames * settings.width * settings.height * BYTES_PER_PIXEL),
         seconds=seconds,
         peaks={str(way): each for way, each in peaks.items()},
+        roles=str(roles),
+        traffic_bytes=_traffic(model, settings, arithmetic.dtype, roles),
     )
 
 
@@ -134,14 +141,44 @@ class TextShape:
     """Of its attention."""
 
 
+def _seconds(
+    model: PublicModel,
+    settings: OfficialConfig,
+    weights: Weights,
+    device: torch.device,
+    roles: Roles,
+) -> float:
+    """Of making a film, what is said between devices not counted."""
+    own, whole = _grid(model, settings, roles), _grid(model, settings)
+    one = forward_seconds(model.transformer, own, MAX_TOKENS, weights, device)
+    passes = 2 if settings.guidance > 1 else 1
+    denoise = one * settings.steps * passes / roles.sides
+    decode = one * whole[0] / own[0] * DECODE_FORWARDS[model.vae.name]
+    return max(denoise, decode) if roles.decodes else denoise + decode
+
+
+def _traffic(model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, roles: Roles) -> int:
+    """Bytes a device hands on in one step: of the layers, and its pass of guidance."""
+    config, grid = model.transformer, _grid(model, settings, roles)
+    layer = traffic_of(config, grid[1:], dtype, shards=roles.shards, causal=model.causal)
+    passes = 2 if settings.guidance > 1 and roles.sides == 1 else 1
+    velocity = config.latent_channels * math.prod(grid) * 4 if roles.sides == 2 else 0
+    return passes * config.depth * (layer.sums + layer.frames) + velocity
+
+
 def peaks_of(
-    model: PublicModel, settings: OfficialConfig, weights: Weights, text: TextShape, *ways: Offload
+    model: PublicModel,
+    settings: OfficialConfig,
+    weights: Weights,
+    text: TextShape,
+    *ways: Offload,
+    roles: Roles = ONE,
 ) -> dict[Offload, Peaks]:
     """Memory of the device in each stage, for each way of offloading."""
     dtype = weights.dtype
     whole, layer = weight_bytes(model.transformer, weights)
     rest = whole - model.transformer.depth * layer
-    forward = forward_peak(model.transformer, _pass(model, settings), MAX_TOKENS, weights)
+    forward = forward_peak(model.transformer, _pass(model, settings, roles), MAX_TOKENS, weights)
     if model.causal:
         forward += 2 * _state_bytes(model, settings, dtype)
     encoder = text.values * dtype.itemsize
@@ -159,6 +196,7 @@ def peaks_of(
             case _:
                 msg = f"unknown way of offloading {way}"
                 raise AssertionError(msg)
+        stays = 0 if roles.decodes else stays
         peaks[way] = Peaks(text=reading, denoise=runs + forward, decode=stays + decode)
     return peaks
 
@@ -180,10 +218,13 @@ def _text_work(text: TextShape, dtype: torch.dtype) -> int:
     return values + 2 * text.heads * TEXT_TOKENS**2 * 4
 
 
-def _pass(model: PublicModel, settings: OfficialConfig) -> tuple[int, int, int]:
-    """What goes through the denoiser at once: all of it, or LongSANA's longest chunk."""
-    frames, height, width = _grid(model, settings)
-    return max(chunks_of(frames)) if model.causal else frames, height, width
+def _pass(model: PublicModel, settings: OfficialConfig, roles: Roles) -> tuple[int, int, int]:
+    """What goes through a denoiser at once: its part of all, or of LongSANA's longest chunk."""
+    own, height, width = _grid(model, settings, roles)
+    if not model.causal:
+        return own, height, width
+    longest = max(chunks_of(model.latent_frames(settings.frames)))
+    return len(part_of(longest, 0, roles.shards)), height, width
 
 
 def _state_bytes(model: PublicModel, settings: OfficialConfig, dtype: torch.dtype) -> int:
@@ -221,9 +262,10 @@ def decode_bytes(
     return weights + peak.bytes
 
 
-def _grid(model: PublicModel, settings: OfficialConfig) -> tuple[int, int, int]:
+def _grid(model: PublicModel, settings: OfficialConfig, roles: Roles = ONE) -> tuple[int, int, int]:
+    """Latent frames of the device that has most of them, and the sides of one."""
     stride = model.vae.spatial_stride
-    frames = model.latent_frames(settings.frames)
+    frames = len(part_of(model.latent_frames(settings.frames), 0, roles.shards))
     return frames, settings.height // stride, settings.width // stride
 
 

@@ -1,6 +1,7 @@
 """THE PATH: a prompt becomes tokens, noise becomes latents, latents become frames."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,8 +21,9 @@ from longtake.config import (
     latent_frames_for,
 )
 from longtake.guidance import classifier_free
-from longtake.model import Transformer
+from longtake.model import Share, Transformer
 from longtake.model.embeddings import FEW_ROWS
+from longtake.parallel import ALL, Team
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
 from longtake.pipeline.precision import name_of
 from longtake.rollout.asked import check_chunks, check_film
@@ -30,6 +32,7 @@ from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
 from longtake.rollout.numerics import numerics_hash, processor_of
 from longtake.rollout.pixels import checksum, from_bytes, to_bytes
+from longtake.rollout.sharing import share_of
 from longtake.rollout.snapshot import Identity, Snapshot
 from longtake.rollout.take import Condition, Step, Take
 from longtake.samplers import sampler_of
@@ -57,6 +60,7 @@ class Pipeline:
         precision: str | None = None,
         notes: tuple[str, ...] = (),
         loras: tuple[LoraUse, ...] = (),
+        team: Team = ALL,
     ) -> None:
         """Take ready parts; `load` builds them.
 
@@ -68,10 +72,12 @@ class Pipeline:
             precision: Arithmetic by name; None: that of the weights.
             notes: What the user should know of how it was loaded.
             loras: What was laid over the denoiser.
+            team: Who shares films made in one pass.
         """
         self.name, self.model_hash, self.config = name, model_hash, config
         self.notes, self.loras = notes, loras
         self.text, self.transformer, self.autoencoder = parts
+        self.team = team
         self.tokenizer = Tokenizer(config.words, config.text.max_tokens)
         self.precision = precision or name_of(self.transformer.head_table.dtype)
         """Arithmetic of the networks; other arithmetic gives other bytes."""
@@ -80,6 +86,24 @@ class Pipeline:
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.transformer.head_table.device
+
+    @property
+    def decode_device(self) -> torch.device:
+        """Where the autoencoder runs."""
+        return self.autoencoder.latent_mean.device
+
+    def spread(self, team: Team, decoder: torch.device | None) -> "Pipeline":
+        """The same model as a member of a team.
+
+        Args:
+            team: Who makes a film in one pass together; the first of them has the frames.
+            decoder: Where a film by chunks is decoded, if not where it is made.
+        """
+        if decoder is not None:
+            self.autoencoder.to(decoder)
+        member = copy(self)
+        member.team = team
+        return member
 
     @property
     def defaults(self) -> SampleConfig:
@@ -142,14 +166,18 @@ class Pipeline:
             yield from self._roll(made, take, conditions, settings, picture, start)
             return
         condition = conditions[0][1]
+        count = latent_frames_for(settings.frames)
         latents = self._start(settings)
         sampler = sampler_of(settings.sampler)
         sigmas = flow.schedule(settings.steps, settings.shift)
-        velocity = _Guided(self.transformer, condition, settings.guidance)
+        share = share_of(self.team, count)
+        velocity = _Guided(self.transformer, condition, settings.guidance, self.team, share)
         for step, x in enumerate(sampler(velocity, latents, sigmas), start=1):
             latents = x
             yield Progress("denoise", step, settings.steps)
-        yield from self._decode(latents, settings.frames)
+        latents = self.team.whole(latents, count)
+        if self.team.first:
+            yield from self._decode(latents, settings.frames)
 
     def generate(
         self,
@@ -212,7 +240,7 @@ class Pipeline:
         with torch.no_grad():
             (_, text), *_ = self._spoken(prompt, ())
             condition = self._encode(self.tokenizer.read(text), settings.negative)
-            frames = from_bytes(pixels.to(self.device))
+            frames = from_bytes(pixels.to(self.decode_device))
             take = self._take(settings, ())
             chunk, given = take.grid.chunks(len(pixels)), checksum(pixels)
             notes = told_before(chunk, prompt, (), settings, take.grid, given)
@@ -273,7 +301,7 @@ class Pipeline:
             settings.height // stride,
             settings.width // stride,
         )
-        latent_frames = range(latent_frames_for(settings.frames))
+        latent_frames = self.team.frames(latent_frames_for(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
 
     def _take(
@@ -282,9 +310,11 @@ class Pipeline:
         stride = self.config.autoencoder.spatial_stride
         first = None
         if picture is not None:
-            pixels = from_bytes(picture.to(self.device)).expand(1, 1 + TEMPORAL_STRIDE, -1, -1, -1)
+            pixels = from_bytes(picture.to(self.decode_device)).expand(
+                1, 1 + TEMPORAL_STRIDE, -1, -1, -1
+            )
             # Of one frame a small picture would have few rows; see FEW_ROWS.
-            first = self.autoencoder.encode(pixels)[:, :, :1]
+            first = self.autoencoder.encode(pixels)[:, :, :1].to(self.device)
         return Take(
             transformer=self.transformer,
             grid=Grid(self.config.chunk),
@@ -317,6 +347,7 @@ class Pipeline:
             settings.frames,
             notes=partial(told, grid=take.grid, given=given),
             start=None if start is None else start.to(self.device),
+            meanwhile=self.team.roles.decodes,
         )
         for event in made:
             match event:
@@ -344,13 +375,17 @@ class _Guided:
     transformer: Transformer
     condition: tuple[Tensor, Tensor]
     scale: float
+    team: Team
+    share: Share | None
 
     def __call__(self, x: Float[Tensor, "1 c t h w"], sigma: float) -> Float[Tensor, "1 c t h w"]:
-        text, mask = self.condition
-        copies = 1 if self.scale == 1.0 else 2
+        passes = 1 if self.scale == 1.0 else 2
+        text, mask = (rows[self.team.passes(passes)] for rows in self.condition)
+        copies = len(text)
         levels = torch.full((copies, x.shape[2]), sigma, device=x.device)
         batch = x.expand(copies, -1, -1, -1, -1)
-        predicted = self.transformer(batch, levels, text[:copies], mask[:copies]).float()
-        if copies == 1:
+        predicted = self.transformer(batch, levels, text, mask, share=self.share).float()
+        if passes == 1:
             return predicted
-        return classifier_free(predicted[:1], predicted[1:], self.scale)
+        rows = predicted.split(1) if copies == 2 else self.team.both(predicted)
+        return classifier_free(rows[0], rows[1], self.scale)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from longtake.rollout.ahead import ahead
 from longtake.rollout.snapshot import Snapshot
 from longtake.rollout.take import Committed, Condition, Step, Take
 from longtake.vae import Autoencoder
@@ -31,6 +32,7 @@ def film(
     *,
     notes: Callable[[int], Mapping[str, str]],
     start: Snapshot | None = None,
+    meanwhile: bool = False,
 ) -> Iterator[Step | Decoded]:
     """Make the chunks of a film and decode each as soon as it is finished.
 
@@ -41,18 +43,24 @@ def film(
         frames: Frames of the whole film.
         notes: Texts that the snapshot before a chunk keeps, by the chunk's number.
         start: Where to go on; the frames before are not made again.
+        meanwhile: Decode a chunk while the next is made, as it pays on another device.
     """
-    grid, cache = take.grid, StreamCache()
+    grid, cache, device = take.grid, StreamCache(), autoencoder.latent_mean.device
     first, state = 0, None
     if start is not None:
         first, state = start.chunk, start.state
-        cache = StreamCache(list(start.decoder.blocks))
-    for event in take.roll(condition, range(first, grid.chunks(frames)), state):
+        blocks = start.decoder.blocks
+        cache = StreamCache([None if block is None else block.to(device) for block in blocks])
+    events = take.roll(condition, range(first, grid.chunks(frames)), state)
+    if meanwhile:
+        steps = len(take.sigmas)
+        events = ahead(events, take.transformer.head_table.device, steps)
+    for event in events:
         match event:
             case Step():
                 yield event
             case Committed():
-                pixels = autoencoder.decode(event.latents, cache)[0]
+                pixels = autoencoder.decode(event.latents.to(device), cache)[0]
                 wanted = min(frames - grid.frames(event.chunk).start, len(pixels))
                 snapshot = Snapshot(
                     chunk=event.chunk + 1,
@@ -89,7 +97,8 @@ def replay(
         here = take.grid.frames(chunk)
         assert here.stop <= len(pixels), "a chunk is not full"
         latents = autoencoder.encode(pixels[None, here.start : here.stop], encoder)
-        state = take.commit(latents, condition, state)
+        home = take.transformer.head_table.device
+        state = take.commit(latents.to(home), condition, state)
         autoencoder.decode(latents, decoder)
     assert state is not None, "no chunks"
     return Snapshot(chunk=chunks, state=state, decoder=decoder, notes=notes)

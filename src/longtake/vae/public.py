@@ -74,12 +74,24 @@ class PublicAutoencoder:
         self, latents: Latents, dtype: torch.dtype, device: torch.device
     ) -> Iterator[Frames]:
         """Frames in [-1, 1], a few at a time and in order."""
-        z = latents.to(device, dtype)
-        z = z * self.std.to(z) + self.mean.to(z)
-        for pixels in self._parts(z):
+        yield from self.decode_chunks(iter((latents,)), dtype, device)
+
+    @torch.no_grad()
+    def decode_chunks(
+        self, chunks: Iterator[Latents], dtype: torch.dtype, device: torch.device
+    ) -> Iterator[Frames]:
+        """Frames of latents that come chunk by chunk, each as soon as the VAE can make it."""
+        for pixels in self._parts(self._raw(chunk, dtype, device) for chunk in chunks):
             yield rearrange(pixels.clamp(-1, 1), "b c t h w -> b t h w c").float()
 
-    def _parts(self, z: Latents) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
+    def _raw(self, latents: Latents, dtype: torch.dtype, device: torch.device) -> Latents:
+        z = latents.to(device, dtype)
+        return z * self.std.to(z) + self.mean.to(z)
+
+    def _parts(
+        self, chunks: Iterator[Latents]
+    ) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
+        z = torch.cat(list(chunks), dim=2)
         strides = (self.temporal_stride, self.spatial_stride)
         if self.tiling is None:
             yield self.vae.decode(z).sample
@@ -95,14 +107,13 @@ class StreamingWan(PublicAutoencoder):
 
     vae: Any
 
-    def _parts(self, z: Latents) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
-        vae = self.vae
+    def _parts(
+        self, chunks: Iterator[Latents]
+    ) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
+        vae, first = self.vae, True
         vae.clear_cache()
-        z = vae.post_quant_conv(z)
-        for frame in range(z.shape[2]):
-            place = [0]
-            part = z[:, :, frame : frame + 1]
-            yield vae.decoder(
-                part, feat_cache=vae._feat_map, feat_idx=place, first_chunk=frame == 0
-            )
+        for chunk in chunks:
+            for part in vae.post_quant_conv(chunk).split(1, dim=2):
+                yield vae.decoder(part, feat_cache=vae._feat_map, feat_idx=[0], first_chunk=first)
+                first = False
         vae.clear_cache()

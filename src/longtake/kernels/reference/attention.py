@@ -65,9 +65,49 @@ def linear_attention(
 
     Source: SANA-Video (arXiv 2509.24695), section 3.2.
     """
+    memory = remember(key, value, cos, sin)
+    return recall(query, cos, sin, memory, eps).to(value.dtype)
+
+
+def remember(
+    key: Float[Tensor, "b heads n k"],
+    value: Float[Tensor, "b heads n k"],
+    cos: Float[Tensor, "n half_k"],
+    sin: Float[Tensor, "n half_k"],
+) -> Memory:
+    """The sums of `linear_attention` over some tokens; those of all are the sums of these.
+
+    Args:
+        key: Normalised keys, before the ReLU.
+        value: Values.
+        cos: Cosine of each position's angles.
+        sin: Sine of each position's angles.
+    """
+    k = _wide(F.relu(key))
+    return Memory(rotate(k, cos, sin).mT @ _wide(value), k.sum(dim=2, keepdim=True))
+
+
+def recall(
+    query: Float[Tensor, "b heads n k"],
+    cos: Float[Tensor, "n half_k"],
+    sin: Float[Tensor, "n half_k"],
+    memory: Memory,
+    eps: float = EPS,
+) -> Float[Tensor, "b heads n v"]:
+    """What queries find in sums that were made before, in float32.
+
+    `linear_attention` is `remember` and then this; between the two, sums of other tokens can be
+    added.
+
+    Args:
+        query: Normalised queries, before the ReLU.
+        cos: Cosine of each position's angles.
+        sin: Sine of each position's angles.
+        memory: Sums over the tokens to attend to.
+        eps: Floor of the normaliser.
+    """
     q = _wide(F.relu(query))
-    memory = _remember(key, value, cos, sin)
-    return _read(q, rotate(q, cos, sin), memory, eps).to(value.dtype)
+    return _read(q, rotate(q, cos, sin), memory, eps)
 
 
 def causal_linear_attention(
@@ -102,10 +142,9 @@ def causal_linear_attention(
     """
     outputs, memory = [], past
     for s in _slices(chunks):
-        own = _remember(key[:, :, s], value[:, :, s], cos[s], sin[s])
+        own = remember(key[:, :, s], value[:, :, s], cos[s], sin[s])
         memory = own if memory is None else memory + own
-        q = _wide(F.relu(query[:, :, s]))
-        outputs.append(_read(q, rotate(q, cos[s], sin[s]), memory, eps))
+        outputs.append(recall(query[:, :, s], cos[s], sin[s], memory, eps))
     assert memory is not None, "no chunks"
     return torch.cat(outputs, dim=2).to(value.dtype), memory
 
@@ -143,10 +182,9 @@ def causal_block_attention(
     for s in _slices(chunks):
         q, k, v = query[:, :, s], key[:, :, s], value[:, :, s]
         y = softmax_attention(q, k, v, cos[s], sin[s])
-        own = _remember(k, v, cos[s], sin[s])
+        own = remember(k, v, cos[s], sin[s])
         if memory is not None:
-            q = _wide(F.relu(q))
-            before = _read(q, rotate(q, cos[s], sin[s]), memory)
+            before = recall(q, cos[s], sin[s], memory)
             y = (share * _wide(y) + (1 - share) * before).to(value.dtype)
         memory = own if memory is None else memory + own
         outputs.append(y)
@@ -204,7 +242,7 @@ def block_attention(
         return exact
     q = _wide(F.relu(query))
     q_linear = rotate(q, cos, sin)
-    memories = [_remember(key[:, :, s], value[:, :, s], cos[s], sin[s]) for s in _slices(segments)]
+    memories = [remember(key[:, :, s], value[:, :, s], cos[s], sin[s]) for s in _slices(segments)]
     sums, total = (torch.stack(part).sum(0) for part in zip(*memories, strict=True))
     across = torch.cat(
         [
@@ -220,17 +258,6 @@ def block_attention(
 def _wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """At least float32, in which sums run."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _remember(
-    key: Float[Tensor, "b heads n k"],
-    value: Float[Tensor, "b heads n k"],
-    cos: Float[Tensor, "n half_k"],
-    sin: Float[Tensor, "n half_k"],
-) -> Memory:
-    """The sums over some tokens."""
-    k = _wide(F.relu(key))
-    return Memory(rotate(k, cos, sin).mT @ _wide(value), k.sum(dim=2, keepdim=True))
 
 
 def _read(
