@@ -1,0 +1,160 @@
+"""Whether a kernel may be trusted on a card: it must agree with its reference there first.
+
+Each kernel is tried once a process on small odd shapes, at its first use. One that does not
+compile, or strays, is left out with one line on the log, and its reference runs in its place.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from longtake.kernels.reference import attention, gated_depthwise, rows
+
+LARGEST_ERROR = 1e-2
+"""Norm of the difference to the float64 reference over that reference's norm; the bound of bf16."""
+_LOG = logging.getLogger("longtake")
+
+
+class Verdict(NamedTuple):
+    """What a trial found."""
+
+    passed: bool
+    told: str
+    """Which path runs, and why."""
+
+
+def passed(name: str, device: torch.device) -> bool:
+    """Whether this kernel may run on this card."""
+    return verdict(name, device).passed
+
+
+def verdict(name: str, device: torch.device) -> Verdict:
+    """What the trial of a kernel found on a device; tried at the first question."""
+    if device.type != "cuda":
+        return Verdict(passed=False, told="plain PyTorch: no CUDA card")
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return _tried(name, index)
+
+
+def strays(name: str, device: torch.device, dtype: torch.dtype) -> float:
+    """The largest error of a kernel over its cases, in parts of the output; NaN counts as one."""
+    worst = 0.0
+    for got, wanted in CASES[name](device, dtype):
+        if not torch.isfinite(got).all():
+            return float("inf")
+        apart = (got.double() - wanted.double()).norm() / wanted.double().norm()
+        worst = max(worst, apart.item())
+    return worst
+
+
+@cache
+def _tried(name: str, index: int) -> Verdict:
+    device = torch.device("cuda", index)
+    try:
+        with torch.cuda.device(device), torch.no_grad():
+            error = strays(name, device, torch.bfloat16)
+            torch.cuda.synchronize(device)
+    # What a compiler or a driver raises has no common class, and any of it means the same here.
+    except Exception as problem:  # noqa: BLE001
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
+        found = Verdict(passed=False, told=f"plain PyTorch: the kernel does not run here ({reason})")
+    else:
+        told = f"error {error:.1e} against float64"
+        if error <= LARGEST_ERROR:
+            found = Verdict(passed=True, told=f"Triton: {told}")
+        else:
+            found = Verdict(passed=False, told=f"plain PyTorch: the kernel strays, {told}")
+    _LOG.log(logging.INFO if found.passed else logging.WARNING, "kernel %s: %s", name, found.told)
+    return found
+
+
+Pairs = Iterator[tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]]
+"""What a kernel gave, and what its reference gives in float64."""
+
+
+def _drawn(
+    generator: torch.Generator, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "*shape"]:
+    return torch.randn(shape, generator=generator).to(device, dtype)
+
+
+def _wide(value: Float[Tensor, "*shape"] | None) -> Float[Tensor, "*shape"] | None:
+    return None if value is None else value.double()
+
+
+def _rows_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
+    fast = import_module("longtake.kernels.triton.rows")
+    generator = torch.Generator().manual_seed(1)
+    # One power of two, one and a rest, the published width; rows that do not fill a program.
+    for b, t, s, d in ((1, 2, 9, 256), (2, 1, 5, 72), (1, 1, 3, 2240)):
+        x, y, z = (_drawn(generator, (b, t, s, d), device, dtype) for _ in range(3))
+        gate, shift, scale = (_drawn(generator, (b, t, 1, d), device, dtype) for _ in range(3))
+        weight, bias = (_drawn(generator, (d,), device, dtype) for _ in range(2))
+        for more in ((None, None), (weight, bias)):
+            inputs = (shift, scale, 1e-6, *more)
+            wide = (shift.double(), scale.double(), 1e-6, *map(_wide, more))
+            yield (
+                fast.modulated_norm(x, *inputs),
+                rows.modulated_norm(x.double(), *wide),
+            )
+            yield from zip(
+                fast.residual_norm(x, y, *inputs),
+                rows.residual_norm(x.double(), y.double(), *wide),
+                strict=True,
+            )
+        for last in (None, z):
+            yield (
+                fast.gated_residual(x, gate, y, last),
+                rows.gated_residual(x.double(), gate.double(), y.double(), _wide(last)),
+            )
+        yield fast.rms_norm(x, weight, 1e-5), rows.rms_norm(x.double(), weight.double(), 1e-5)
+
+
+def _depthwise_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
+    fast = import_module("longtake.kernels.triton.gated_depthwise")
+    generator = torch.Generator().manual_seed(2)
+    for b, t, height, width, hidden in ((1, 2, 3, 5, 24), (2, 1, 4, 13, 136), (1, 1, 1, 1, 8)):
+        x = _drawn(generator, (b, t, height * width, 2 * hidden), device, dtype) * 2
+        weight = _drawn(generator, (2 * hidden, 1, 3, 3), device, dtype) / 3
+        bias = _drawn(generator, (2 * hidden,), device, dtype)
+        yield (
+            fast.gated_depthwise(x, weight, bias, height),
+            gated_depthwise.gated_depthwise(x.double(), weight.double(), bias.double(), height),
+        )
+
+
+def _attention_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
+    fast = import_module("longtake.kernels.triton.attention")
+    generator = torch.Generator().manual_seed(3)
+    # The published head, one of an odd number of pairs, many heads of few channels.
+    for b, heads, size, chunks in ((1, 2, 112, (70, 131)), (2, 1, 22, (65,)), (1, 4, 16, (7, 64))):
+        d, n = heads * size, sum(chunks)
+        qkv = _drawn(generator, (b, n, 3 * d), device, dtype)
+        norms = [_drawn(generator, (d,), device, dtype) + 1 for _ in range(2)]
+        angle = torch.rand(n, size // 2, generator=generator).to(device) * 6
+        rotary = (angle.cos(), angle.sin())
+        for weights in (norms, (None, None)):
+            past = wide_past = None
+            for _ in range(2):
+                got = fast.packed_linear_attention(qkv, *weights, rotary, heads, chunks, past, 1e-8)
+                wanted = attention.packed_linear_attention(
+                    qkv.double(), *map(_wide, weights), rotary, heads, chunks, wide_past, 1e-8
+                )
+                yield got[0], wanted[0]
+                yield from zip(got[1], wanted[1], strict=True)
+                # Once more, on top of what the first time left.
+                past, wide_past = got[1], wanted[1]
+
+
+CASES: dict[str, Callable[[torch.device, torch.dtype], Pairs]] = {
+    "rows": _rows_cases,
+    "gated_depthwise": _depthwise_cases,
+    "attention": _attention_cases,
+}
+"""The kernels, and how each is tried."""
