@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
-from longtake.kernels import trial
+from longtake.kernels import cudnn, trial
 from longtake.kernels.reference import attention as plain_attention
 from longtake.kernels.reference import gated_depthwise as plain_depthwise
 from longtake.kernels.reference import rows as plain_rows
@@ -44,6 +44,7 @@ __all__ = [
     "residual_norm",
     "rms_norm",
     "softmax_attention",
+    "text_attention",
 ]
 
 WIDEST = 8192
@@ -69,7 +70,7 @@ def modulated_norm(
 
 
 def gated_residual(x: Tokens, gate: PerFrame, y: Tokens, z: Tokens | None = None) -> Tokens:
-    """x + gate * (y + z); see `reference.rows`."""
+    """X + gate * (y + z); see `reference.rows`."""
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
         from longtake.kernels.triton import rows
 
@@ -86,7 +87,7 @@ def residual_norm(
     weight: Channels | None = None,
     bias: Channels | None = None,
 ) -> tuple[Tokens, Tokens]:
-    """x + y, and its modulated norm; see `reference.rows`."""
+    """X + y, and its modulated norm; see `reference.rows`."""
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
         from longtake.kernels.triton import rows
 
@@ -138,6 +139,18 @@ def packed_linear_attention(
     return plain_attention.packed_linear_attention(
         qkv, norm_q, norm_k, rotary, heads, chunks, past, eps
     )
+
+
+def text_attention(
+    query: Float[Tensor, "b heads n k"],
+    key: Float[Tensor, "b heads m k"],
+    value: Float[Tensor, "b heads m k"],
+    scores: Float[Tensor, "b 1 1 m"] | None,
+) -> Float[Tensor, "b heads n k"]:
+    """Attend to text tokens; see `reference.attention`."""
+    if _fast(query) and trial.passed("text_attention", query.device):
+        return cudnn.text_attention(query, key, value, scores)
+    return plain_attention.text_attention(query, key, value, scores)
 
 
 def raycast(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from longtake.kernels import cudnn
 from longtake.kernels.reference import attention, gated_depthwise, rows
 
 LARGEST_ERROR = 1e-2
@@ -63,7 +64,9 @@ def _tried(name: str, index: int) -> Verdict:
     # What a compiler or a driver raises has no common class, and any of it means the same here.
     except Exception as problem:  # noqa: BLE001
         reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
-        found = Verdict(passed=False, told=f"plain PyTorch: the kernel does not run here ({reason})")
+        found = Verdict(
+            passed=False, told=f"plain PyTorch: the kernel does not run here ({reason})"
+        )
     else:
         told = f"error {error:.1e} against float64"
         if error <= LARGEST_ERROR:
@@ -144,7 +147,14 @@ def _attention_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
             for _ in range(2):
                 got = fast.packed_linear_attention(qkv, *weights, rotary, heads, chunks, past, 1e-8)
                 wanted = attention.packed_linear_attention(
-                    qkv.double(), *map(_wide, weights), rotary, heads, chunks, wide_past, 1e-8
+                    qkv.double(),
+                    _wide(weights[0]),
+                    _wide(weights[1]),
+                    rotary,
+                    heads,
+                    chunks,
+                    wide_past,
+                    1e-8,
                 )
                 yield got[0], wanted[0]
                 yield from zip(got[1], wanted[1], strict=True)
@@ -152,9 +162,27 @@ def _attention_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
                 past, wide_past = got[1], wanted[1]
 
 
+def _text_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
+    generator = torch.Generator().manual_seed(4)
+    for heads, size, tokens in ((2, 112, 37), (1, 24, 1)):
+        query, key, value = (
+            _drawn(generator, (1, n, heads, size), device, dtype).transpose(1, 2)
+            for n in (130, tokens, tokens)
+        )
+        low = torch.zeros(1, 1, 1, tokens, dtype=dtype, device=device)
+        low[..., 1:] = -1e4
+        for scores in (None, low):
+            wide = (query.double(), key.double(), value.double(), _wide(scores))
+            yield (
+                cudnn.text_attention(query, key, value, scores),
+                attention.text_attention(*wide),
+            )
+
+
 CASES: dict[str, Callable[[torch.device, torch.dtype], Pairs]] = {
     "rows": _rows_cases,
     "gated_depthwise": _depthwise_cases,
     "attention": _attention_cases,
+    "text_attention": _text_cases,
 }
 """The kernels, and how each is tried."""

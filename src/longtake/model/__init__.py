@@ -1,6 +1,6 @@
 """The denoiser: latents, text, sigma to velocity."""
 
 from longtake.model.state import LayerState, State
-from longtake.model.transformer import Transformer
+from longtake.model.transformer import Reading, Transformer
 
-__all__ = ["LayerState", "State", "Transformer"]
+__all__ = ["LayerState", "Reading", "State", "Transformer"]

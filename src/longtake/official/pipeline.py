@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from longtake import flow
 from longtake.config import MAX_PROMPT
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
-from longtake.model import Transformer
+from longtake.model import Reading, Transformer
 from longtake.model.offload import keep_on_host
 from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
 from longtake.official.folder import PublicModel
@@ -215,7 +215,9 @@ class OfficialPipeline:
     ) -> Iterator[Latents]:
         """Yield the latents after each step; a first frame given stays as it is, at sigma 0."""
         device = self.running.device
-        velocity = _Velocity(self._denoiser(), condition, settings, first)
+        denoiser = self._denoiser()
+        readings = tuple(denoiser.read(*embedding, trim=True) for embedding in condition)
+        velocity = _Velocity(denoiser, readings, settings, first)
         x = noise.to(device, torch.float32)
         # Only the frames to come go through the solver.
         x = x if first is None else x[:, :, 1:]
@@ -295,7 +297,7 @@ class _Velocity:
     """The denoiser as a solver sees it: latents to come and sigma to one velocity."""
 
     transformer: Transformer
-    condition: Condition
+    readings: tuple[Reading, ...]
     settings: OfficialConfig
     first: First | None
 
@@ -306,19 +308,13 @@ class _Velocity:
         if self.first is not None:
             levels = torch.cat([torch.zeros_like(levels[:, :1]), levels], dim=1)
             x = torch.cat([self.first, x], dim=2)
-        parts = [self._one(x, levels, *embedding) for embedding in self.condition]
+        # One after the other, not as a batch: the same values in half the memory.
+        parts = [self._one(x, levels, reading) for reading in self.readings]
         if self.first is not None:
             parts = [part[:, :, 1:] for part in parts]
         if len(parts) == 1:
             return parts[0]
         return classifier_free(parts[0], parts[1], self.settings.guidance)
 
-    def _one(
-        self,
-        x: Latents,
-        levels: Float[Tensor, "1 t"],
-        text: Float[Tensor, "1 m e"],
-        mask: Bool[Tensor, "1 m"],
-    ) -> Latents:
-        # One after the other, not as a batch: the same values in half the memory.
-        return self.transformer(x, levels, text, mask)[:, : x.shape[1]].float()
+    def _one(self, x: Latents, levels: Float[Tensor, "1 t"], reading: Reading) -> Latents:
+        return self.transformer.predict(x, levels, reading)[:, : x.shape[1]].float()

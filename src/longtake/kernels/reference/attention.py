@@ -225,6 +225,16 @@ def softmax_attention(
     return F.scaled_dot_product_attention(rotate(query, cos, sin), rotate(key, cos, sin), value)
 
 
+def text_attention(
+    query: Float[Tensor, "b heads n k"],
+    key: Float[Tensor, "b heads m k"],
+    value: Float[Tensor, "b heads m k"],
+    scores: Float[Tensor, "b 1 1 m"] | None,
+) -> Float[Tensor, "b heads n k"]:
+    """Attend to text tokens exactly, with a score added to each: softmax(q k^T / sqrt(k) + s) v."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=scores)
+
+
 def block_attention(
     query: Float[Tensor, "b heads n k"],
     key: Float[Tensor, "b heads n k"],

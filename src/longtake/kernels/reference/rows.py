@@ -50,7 +50,7 @@ def residual_norm(
     weight: Channels | None = None,
     bias: Channels | None = None,
 ) -> tuple[Tokens, Tokens]:
-    """x + y, and its `modulated_norm`."""
+    """X + y, and its `modulated_norm`."""
     total = x + y
     return total, modulated_norm(total, shift, scale, eps, weight, bias)
 

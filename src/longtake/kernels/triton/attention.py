@@ -126,11 +126,9 @@ def _key_sizes(qkv, sizes, start, length, n, d, eps, HEAD: tl.constexpr, TAIL: t
     base = (sample * n + start + token) * 3 * d + d
     at = tl.arange(0, HEAD)  # [HEAD]
     key = tl.load(qkv + base + at, mask=at < d, other=0.0).to(tl.float32)
-    square = tl.sum(key * key, 0)
-    if TAIL:
-        rest = HEAD + tl.arange(0, TAIL)  # [TAIL]
-        key = tl.load(qkv + base + rest, mask=rest < d, other=0.0).to(tl.float32)
-        square += tl.sum(key * key, 0)
+    rest = HEAD + tl.arange(0, TAIL)  # [TAIL]
+    more = tl.load(qkv + base + rest, mask=rest < d, other=0.0).to(tl.float32)
+    square = tl.sum(key * key, 0) + tl.sum(more * more, 0)
     tl.store(sizes + sample * length + token, 1 / tl.sqrt(square / d + eps))
 
 

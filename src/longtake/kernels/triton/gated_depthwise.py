@@ -1,4 +1,4 @@
-"""SiLU, depthwise 3x3 convolution and gate in one pass; the maths is in `reference.gated_depthwise`.
+"""SiLU, depthwise 3x3 convolution and gate in one pass; the maths is in its namesake.
 
 A program owns one frame, a few columns and a few pairs of channels (c, c + hidden), and sweeps
 the rows. Each input row is read with its left and right neighbours and adds to three output rows,

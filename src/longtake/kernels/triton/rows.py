@@ -35,7 +35,7 @@ def modulated_norm(
 
 
 def gated_residual(x: Tokens, gate: PerFrame, y: Tokens, z: Tokens | None = None) -> Tokens:
-    """x + gate * (y + z) in one pass: 3 units, 4 with z."""
+    """X + gate * (y + z) in one pass: 3 units, 4 with z."""
     total = torch.empty_like(x)
     _launch(x, total=total, gate=gate, y=y, z=z)
     return total
@@ -50,7 +50,7 @@ def residual_norm(
     weight: Channels | None = None,
     bias: Channels | None = None,
 ) -> tuple[Tokens, Tokens]:
-    """x + y and its modulated norm in one pass: 4 units in place of 5."""
+    """X + y and its modulated norm in one pass: 4 units in place of 5."""
     total, normed = torch.empty_like(x), torch.empty_like(x)
     _launch(
         x, total=total, normed=normed, y=y, shift=shift, scale=scale, eps=eps, weight=weight,
@@ -70,15 +70,14 @@ def rms_norm(
 
 
 def split_of(channels: int) -> tuple[int, int]:
-    """HEAD and TAIL of a row; a tail of 0 is none."""
+    """HEAD and TAIL of a row; of a power of two the tail is empty, and masked."""
     head = 1 << (channels.bit_length() - 1)
-    rest = channels - head
-    return head, triton.next_power_of_2(rest) if rest else 0
+    return head, max(1 << (channels - head - 1).bit_length() if channels > head else 0, 16)
 
 
 def warps_of(channels: int) -> int:
     """Warps for a row: 8 values a lane, so that loads are 16 bytes wide."""
-    return min(max(triton.next_power_of_2(channels) // 256, 1), 8)
+    return min(max((1 << (channels - 1).bit_length()) // 256, 1), 8)
 
 
 def _launch(
@@ -97,7 +96,7 @@ def _launch(
     rms: bool = False,
 ) -> None:
     b, t, s, d = x.shape
-    x, y, z = (v if v is None else v.contiguous() for v in (x, y, z))
+    x, (y, z) = x.contiguous(), (v if v is None else v.contiguous() for v in (y, z))
     # A frame's values are rows of a table, one stride for all three.
     gate, shift, scale = (v if v is None else v.expand(b, t, 1, d).contiguous()
                           for v in (gate, shift, scale))  # fmt: skip
@@ -154,48 +153,32 @@ def _rows(
     frame = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * ROWS
     at_head = tl.arange(0, HEAD)  # [HEAD]
-    in_head = at_head < d
-    if TAIL:
-        at_tail = HEAD + tl.arange(0, TAIL)  # [TAIL]
-        in_tail = at_tail < d
+    at_tail = HEAD + tl.arange(0, TAIL)  # [TAIL]
+    in_head, in_tail = at_head < d, at_tail < d
     for step in range(ROWS):
         row = first + step
-        here = row < s
         start = (frame * s + row) * d
-        head_mask = in_head & here
+        head_mask, tail_mask = in_head & (row < s), in_tail & (row < s)
         head = _sum(x, y, z, gate, start + at_head, frame * d + at_head, head_mask,
                     HAS_Y, HAS_Z, GATED)  # fmt: skip
-        if TAIL:
-            tail_mask = in_tail & here
-            tail = _sum(x, y, z, gate, start + at_tail, frame * d + at_tail, tail_mask,
-                        HAS_Y, HAS_Z, GATED)  # fmt: skip
+        tail = _sum(x, y, z, gate, start + at_tail, frame * d + at_tail, tail_mask,
+                    HAS_Y, HAS_Z, GATED)  # fmt: skip
         if WRITES:
-            kept = head.to(total.dtype.element_ty)
-            tl.store(total + start + at_head, kept, mask=head_mask)
+            kept_head = head.to(total.dtype.element_ty)
+            kept_tail = tail.to(total.dtype.element_ty)
+            tl.store(total + start + at_head, kept_head, mask=head_mask)
+            tl.store(total + start + at_tail, kept_tail, mask=tail_mask)
             # The norm is of what is stored, as if a later kernel had read it.
-            head = kept.to(tl.float32)
-            if TAIL:
-                kept_tail = tail.to(total.dtype.element_ty)
-                tl.store(total + start + at_tail, kept_tail, mask=tail_mask)
-                tail = kept_tail.to(tl.float32)
+            head, tail = kept_head.to(tl.float32), kept_tail.to(tl.float32)
         if NORMS:
             if not RMS:
-                mean = tl.sum(head, 0)
-                if TAIL:
-                    mean += tl.sum(tail, 0)
-                mean /= d
+                mean = (tl.sum(head, 0) + tl.sum(tail, 0)) / d
                 head = tl.where(in_head, head - mean, 0.0)
-                if TAIL:
-                    tail = tl.where(in_tail, tail - mean, 0.0)
-            square = tl.sum(head * head, 0)
-            if TAIL:
-                square += tl.sum(tail * tail, 0)
-            size = 1 / tl.sqrt(square / d + eps)
+                tail = tl.where(in_tail, tail - mean, 0.0)
+            size = 1 / tl.sqrt((tl.sum(head * head, 0) + tl.sum(tail * tail, 0)) / d + eps)
             head = _finish(head * size, weight, bias, shift, scale, at_head, frame * d + at_head,
                            in_head, WEIGHTED, BIASED, MODULATES)  # fmt: skip
+            tail = _finish(tail * size, weight, bias, shift, scale, at_tail, frame * d + at_tail,
+                           in_tail, WEIGHTED, BIASED, MODULATES)  # fmt: skip
             tl.store(normed + start + at_head, head.to(normed.dtype.element_ty), mask=head_mask)
-            if TAIL:
-                tail = _finish(tail * size, weight, bias, shift, scale, at_tail,
-                               frame * d + at_tail, in_tail, WEIGHTED, BIASED, MODULATES)  # fmt: skip
-                tl.store(normed + start + at_tail, tail.to(normed.dtype.element_ty),
-                         mask=tail_mask)  # fmt: skip
+            tl.store(normed + start + at_tail, tail.to(normed.dtype.element_ty), mask=tail_mask)
