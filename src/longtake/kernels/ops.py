@@ -43,12 +43,15 @@ __all__ = [
     "raycast",
     "residual_norm",
     "rms_norm",
+    "rms_silu",
     "softmax_attention",
     "text_attention",
 ]
 
 WIDEST = 8192
 """Channels of a row that one program can hold."""
+WIDEST_SHORT = 4096
+"""Channels of a row of which one program holds several."""
 LARGEST_HEAD = 128
 """Channels of a head whose sums fit a program's registers."""
 
@@ -104,6 +107,20 @@ def rms_norm(
 
         return rows.rms_norm(x, weight, eps)
     return plain_rows.rms_norm(x, weight, eps)
+
+
+def rms_silu(
+    x: Float[Tensor, "*batch c"],
+    weight: Float[Tensor, " c"] | None,
+    eps: float,
+    bias: Float[Tensor, " c"] | None = None,
+) -> Float[Tensor, "*batch c"]:
+    """silu(rms_norm(x + bias)) of channels-last rows; see `reference.rows`."""
+    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("rms_silu", x.device):
+        from longtake.kernels.triton.rms_silu import rms_silu as fast
+
+        return fast(x, weight, eps, bias)
+    return plain_rows.rms_silu(x, weight, eps, bias)
 
 
 def gated_depthwise(

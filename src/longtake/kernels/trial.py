@@ -119,6 +119,17 @@ def _rows_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
         yield fast.rms_norm(x, weight, 1e-5), rows.rms_norm(x.double(), weight.double(), 1e-5)
 
 
+def _rms_silu_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
+    fast = import_module("longtake.kernels.triton.rms_silu")
+    generator = torch.Generator().manual_seed(5)
+    for shape in ((2, 3, 5, 96), (7, 384), (3, 20)):
+        x = _drawn(generator, shape, device, dtype)
+        weight, bias = (_drawn(generator, shape[-1:], device, dtype) for _ in range(2))
+        for more in ((weight, bias), (None, None)):
+            wide = rows.rms_silu(x.double(), _wide(more[0]), 1e-8, _wide(more[1]))
+            yield fast.rms_silu(x, more[0], 1e-8, more[1]), wide
+
+
 def _depthwise_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
     fast = import_module("longtake.kernels.triton.gated_depthwise")
     generator = torch.Generator().manual_seed(2)
@@ -181,6 +192,7 @@ def _text_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
 
 CASES: dict[str, Callable[[torch.device, torch.dtype], Pairs]] = {
     "rows": _rows_cases,
+    "rms_silu": _rms_silu_cases,
     "gated_depthwise": _depthwise_cases,
     "attention": _attention_cases,
     "text_attention": _text_cases,

@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtake.vae import ltx2, wan
 from longtake.vae.tiling import Tiling, decode_tiled
 
 Frames = Float[Tensor, "b frames height width 3"]
@@ -82,21 +83,30 @@ class PublicAutoencoder:
     def _parts(self, z: Latents) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
         strides = (self.temporal_stride, self.spatial_stride)
         if self.tiling is None:
-            yield self.vae.decode(z).sample
+            yield self._decode(z)
             return
-        yield from decode_tiled(lambda part: self.vae.decode(part).sample, z, strides, self.tiling)
+        yield from decode_tiled(self._decode, z, strides, self.tiling)
+
+    def _decode(self, z: Latents) -> Float[Tensor, "b 3 frames height width"]:
+        """All at once; in bfloat16 on a card as `vae.ltx2` lays it out, where that fits."""
+        vae: Any = self.vae
+        return ltx2.decode(vae.decoder, z) if ltx2.fast(vae, z) else vae.decode(z).sample
 
 
 class StreamingWan(PublicAutoencoder):
     """The Wan VAE, latent frame by latent frame on its own caches: the same as at once.
 
-    It reaches for private names of `diffusers`, which is pinned for it; a test compares.
+    It reaches for private names of `diffusers`, which is pinned for it; a test compares. In
+    bfloat16 on a card the decoder is run as `vae.wan` lays it out, which differs by rounding.
     """
 
     vae: Any
 
     def _parts(self, z: Latents) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
         vae = self.vae
+        if z.is_cuda and z.dtype == torch.bfloat16 and len(z) == 1:
+            yield from wan.decode(vae.decoder, vae.post_quant_conv(z))
+            return
         vae.clear_cache()
         z = vae.post_quant_conv(z)
         for frame in range(z.shape[2]):

@@ -67,8 +67,19 @@ def rms_norm(
 
 
 def rms_silu(
-    x: Float[Tensor, "*batch c"], weight: Float[Tensor, " c"] | None, eps: float
+    x: Float[Tensor, "*batch c"],
+    weight: Float[Tensor, " c"] | None,
+    eps: float,
+    bias: Float[Tensor, " c"] | None = None,
 ) -> Float[Tensor, "*batch c"]:
-    """`rms_norm`, then SiLU: how the layers of a video decoder begin."""
+    """silu(rms_norm(x + bias)): how the layers of a video decoder begin.
+
+    Args:
+        x: Channels last.
+        weight: The norm's; None for ones.
+        eps: Floor inside the norm.
+        bias: What the convolution before left out; None for none.
+    """
+    x = x if bias is None else (x + bias).to(x.dtype)
     ones = x.new_ones(x.shape[-1]) if weight is None else weight
     return F.silu(rms_norm(x, ones, eps))
