@@ -30,7 +30,7 @@ TOKENS = 64
 """Tokens of a tile; 64 of float32 spill registers, hence bfloat16 only on a card."""
 INTERPRETED = triton.knobs.runtime.interpret
 """The interpreter multiplies the bits of bfloat16, so there the rounded values are widened."""
-PROGRAMS = 256
+PROGRAMS = 2 if INTERPRETED else 256
 """Programs that share the tokens; about two for each multiprocessor of a large card."""
 
 

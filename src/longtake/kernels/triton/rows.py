@@ -16,8 +16,8 @@ from torch import Tensor
 
 from longtake.kernels.reference.rows import Channels, PerFrame, Tokens
 
-ROWS = 8
-"""Rows a program walks over."""
+ROWS = 2 if triton.knobs.runtime.interpret else 8
+"""Rows a program walks over; the interpreter is slow."""
 
 
 def modulated_norm(
