@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +30,21 @@ print(json.dumps({
     for name in names
 }))
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
+)
+def test_every_kernel_compiles_for_hopper_without_a_card_and_spills_no_register():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("compile_kernels.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) == 0
 
 
 @pytest.fixture(scope="module")

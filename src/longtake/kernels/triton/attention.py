@@ -7,8 +7,8 @@
    the same tokens give the same bytes. The number of runs depends on the shape alone.
 3. `_read`: q' S / (q . total + eps), written with the heads side by side for the next projection.
 
-Rotation needs pairs of channels, so even and odd ones are loaded apart: both halves come out of
-the same cache lines, and each has a product of its own with the values. Products are taken of
+Rotation needs pairs of channels, so a tile is split into even and odd ones in registers, and each
+half has a product of its own with the values. Products are taken of
 bfloat16 (or what the inputs are) and summed in float32; the denominator is float32 throughout.
 """
 
@@ -28,6 +28,8 @@ from longtake.kernels.triton.rows import split_of, warps_of
 
 TOKENS = 64
 """Tokens of a tile; 64 of float32 spill registers, hence bfloat16 only on a card."""
+TILES = 1 if triton.knobs.runtime.interpret else 4
+"""Tiles that a program reads the sums for, which are as large as two of them."""
 INTERPRETED = triton.knobs.runtime.interpret
 """The interpreter multiplies the bits of bfloat16, so there the rounded values are widened."""
 PROGRAMS = 2 if INTERPRETED else 256
@@ -112,11 +114,13 @@ def _recall(
     start, length = place
     size = width // 3 // heads
     half = max(triton.next_power_of_2(size // 2), 16)
-    sums, total = memory.sums.contiguous(), memory.total.contiguous()
-    _read[(heads, triton.cdiv(length, TOKENS), b)](
+    # Once here, or every program would round them for itself.
+    sums, total = memory.sums.to(qkv.dtype).contiguous(), memory.total.contiguous()
+    _read[(heads, triton.cdiv(length, TOKENS * TILES), b)](
         qkv, norm_q, cos, sin, sums, total, out, start, length, n, width // 3, size, heads, eps,
         NORMED=norm_q is not None, TOKENS=TOKENS, HALF=half, WIDE=INTERPRETED,  # pyrefly: ignore
-        num_warps=8 if half >= 64 else 4, num_stages=1,  # pyrefly: ignore
+        TILES=TILES,  # pyrefly: ignore
+        num_warps=4, num_stages=1,  # pyrefly: ignore
     )  # fmt: skip
 
 
@@ -137,6 +141,13 @@ def _product(one, two, WIDE: tl.constexpr):
     if WIDE:
         one, two = one.to(tl.float32), two.to(tl.float32)
     return tl.dot(one, two, input_precision="ieee")
+
+
+@triton.jit
+def _pairs(pointer, row, column, mask, TOKENS: tl.constexpr, HALF: tl.constexpr):
+    x = tl.load(pointer + row[:, None] + column[None, :], mask=mask, other=0.0)
+    even, odd = tl.split(tl.reshape(x, [TOKENS, HALF, 2]))  # [TOKENS, HALF] each
+    return even.to(tl.float32), odd.to(tl.float32)
 
 
 @triton.jit
@@ -167,14 +178,11 @@ def _gather(
         token = (run * tiles + tile) * TOKENS + tl.arange(0, TOKENS)  # [TOKENS]
         here = token < length
         mask = here[:, None] & fits[None, :]
+        wide_mask = here[:, None] & column_fits[None, :]
         row = (sample * n + start + token) * 3 * d + head * size
-        at = row[:, None] + d + 2 * pair[None, :]  # [TOKENS, HALF]
-        even = tl.load(qkv + at, mask=mask, other=0.0)
-        odd = tl.load(qkv + at + 1, mask=mask, other=0.0)
+        even, odd = _pairs(qkv, row + d, column, wide_mask, TOKENS, HALF)
         value = tl.load(
-            qkv + row[:, None] + 2 * d + column[None, :],
-            mask=here[:, None] & column_fits[None, :],
-            other=0.0,
+            qkv + row[:, None] + 2 * d + column[None, :], mask=wide_mask, other=0.0
         )  # [TOKENS, 2 HALF]
         kind = value.dtype
         scale_even, scale_odd = weight_even[None, :], weight_odd[None, :]
@@ -182,8 +190,8 @@ def _gather(
             key_size = tl.load(sizes + sample * length + token, mask=here, other=0.0)
             scale_even = scale_even * key_size[:, None]
             scale_odd = scale_odd * key_size[:, None]
-        even = tl.maximum(even.to(tl.float32) * scale_even, 0.0)
-        odd = tl.maximum(odd.to(tl.float32) * scale_odd, 0.0)
+        even = tl.maximum(even * scale_even, 0.0)
+        odd = tl.maximum(odd * scale_odd, 0.0)
         total_even += tl.sum(even, 0)
         total_odd += tl.sum(odd, 0)
         angle = (start + token)[:, None] * (size // 2) + pair[None, :]
@@ -206,40 +214,41 @@ def _gather(
 def _read(
     qkv, norm, cos, sin, sums, total, out, start, length, n, d, size, heads, eps,
     NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr, WIDE: tl.constexpr,
+    TILES: tl.constexpr,
 ):  # fmt: skip
-    head, tile, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    head, group, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     pair = tl.arange(0, HALF)  # [HALF]
     column = tl.arange(0, 2 * HALF)  # [2 HALF]
     fits, column_fits = pair < size // 2, column < size
     weight_even, weight_odd = _weights(norm, head, size, pair, fits, NORMED, HALF)
-    token = tile * TOKENS + tl.arange(0, TOKENS)  # [TOKENS]
-    here = token < length
-    mask = here[:, None] & fits[None, :]
-    row = sample * n + start + token
-    at = row[:, None] * 3 * d + head * size + 2 * pair[None, :]  # [TOKENS, HALF]
-    even = tl.load(qkv + at, mask=mask, other=0.0)
-    odd = tl.load(qkv + at + 1, mask=mask, other=0.0)
-    kind = even.dtype
-    even = tl.maximum(even.to(tl.float32) * weight_even[None, :], 0.0)
-    odd = tl.maximum(odd.to(tl.float32) * weight_odd[None, :], 0.0)
     place = sample * heads + head
     total_even = tl.load(total + place * size + 2 * pair, mask=fits, other=0.0)
     total_odd = tl.load(total + place * size + 2 * pair + 1, mask=fits, other=0.0)
-    below = tl.sum(even * total_even[None, :] + odd * total_odd[None, :], 1) + eps  # [TOKENS]
-    angle = (start + token)[:, None] * (size // 2) + pair[None, :]
-    c = tl.load(cos + angle, mask=mask, other=0.0)
-    s = tl.load(sin + angle, mask=mask, other=0.0)
-    turned_even = (even * c - odd * s).to(kind)
-    turned_odd = (even * s + odd * c).to(kind)
     kept = fits[:, None] & column_fits[None, :]
     at = place * size * size + 2 * pair[:, None] * size + column[None, :]  # [HALF, 2 HALF]
-    sum_even = tl.load(sums + at, mask=kept, other=0.0).to(kind)
-    sum_odd = tl.load(sums + at + size, mask=kept, other=0.0).to(kind)
-    above = _product(turned_even, sum_even, WIDE)
-    above += _product(turned_odd, sum_odd, WIDE)
-    value = above / below[:, None]
-    tl.store(
-        out + row[:, None] * d + head * size + column[None, :],
-        value.to(out.dtype.element_ty),
-        mask=here[:, None] & column_fits[None, :],
-    )
+    kind = qkv.dtype.element_ty
+    sum_even = tl.load(sums + at, mask=kept, other=0.0)
+    sum_odd = tl.load(sums + at + size, mask=kept, other=0.0)
+    for tile in range(TILES):
+        token = (group * TILES + tile) * TOKENS + tl.arange(0, TOKENS)  # [TOKENS]
+        here = token < length
+        mask = here[:, None] & fits[None, :]
+        wide_mask = here[:, None] & column_fits[None, :]
+        row = sample * n + start + token
+        even, odd = _pairs(qkv, row * 3 * d + head * size, column, wide_mask, TOKENS, HALF)
+        even = tl.maximum(even * weight_even[None, :], 0.0)
+        odd = tl.maximum(odd * weight_odd[None, :], 0.0)
+        below = tl.sum(even * total_even[None, :] + odd * total_odd[None, :], 1) + eps  # [TOKENS]
+        angle = (start + token)[:, None] * (size // 2) + pair[None, :]
+        c = tl.load(cos + angle, mask=mask, other=0.0)
+        s = tl.load(sin + angle, mask=mask, other=0.0)
+        turned_even = (even * c - odd * s).to(kind)
+        turned_odd = (even * s + odd * c).to(kind)
+        above = _product(turned_even, sum_even, WIDE)
+        above += _product(turned_odd, sum_odd, WIDE)
+        value = above / below[:, None]
+        tl.store(
+            out + row[:, None] * d + head * size + column[None, :],
+            value.to(kind),
+            mask=wide_mask,
+        )
