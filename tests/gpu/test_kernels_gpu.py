@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from longtake.bench.run import decoder_of
 from longtake.bench.shapes import inputs_of, random_denoiser, shape_named
 from longtake.kernels import ops, trial
 
@@ -16,6 +17,8 @@ pytestmark = [
 CARD = torch.device("cuda")
 FORWARD = 2e-2
 """Of a whole forward in bf16, kernels against none."""
+DECODED = 5e-2
+"""Of a picture decoded in bf16, against float32 on the same weights."""
 
 
 @pytest.fixture
@@ -99,3 +102,16 @@ def test_training_runs_the_references(denoiser):
     model.requires_grad_(True)
     model(inputs.latents, inputs.sigma, inputs.text, inputs.mask).float().square().mean().backward()
     assert all(weight.grad is not None for weight in model.blocks.parameters())
+
+
+@pytest.mark.parametrize("name", ["480p", "720p"])
+@torch.no_grad()
+def test_a_decoder_laid_out_for_speed_shows_the_references_picture(name):
+    pytest.importorskip("diffusers", reason="the decoders' weights are its classes")
+    shape = shape_named(name)
+    shape = replace(shape, latents=(3, shape.latents[1] // 4, shape.latents[2] // 4))
+    autoencoder, latents = decoder_of(shape, CARD, torch.bfloat16)
+    parts = list(autoencoder.decode_stream(latents, torch.bfloat16, CARD))
+    z = latents * autoencoder.std.to(latents) + autoencoder.mean.to(latents)
+    wanted = autoencoder.vae.float().decode(z.float()).sample.clamp(-1, 1)
+    assert error(torch.cat(parts, dim=1), wanted.movedim(1, -1)) <= DECODED

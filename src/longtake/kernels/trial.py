@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from importlib import import_module
 from typing import NamedTuple
 
 import torch
@@ -107,7 +106,8 @@ def _wide(value: Float[Tensor, "*shape"] | None) -> Float[Tensor, "*shape"] | No
 
 
 def _rows_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
-    fast = import_module("longtake.kernels.triton.rows")
+    from longtake.kernels.triton import rows as fast
+
     generator = torch.Generator().manual_seed(1)
     # One power of two, one and a rest, the published width; rows that do not fill a program.
     for b, t, s, d in ((1, 2, 3, 256), (2, 1, 5, 72), (1, 1, 3, 2240)):
@@ -135,7 +135,8 @@ def _rows_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
 
 
 def _rms_silu_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
-    fast = import_module("longtake.kernels.triton.rms_silu")
+    from longtake.kernels.triton import rms_silu as fast
+
     generator = torch.Generator().manual_seed(5)
     for shape in ((2, 3, 5, 96), (7, 384), (3, 20)):
         x = _drawn(generator, shape, device, dtype)
@@ -146,7 +147,8 @@ def _rms_silu_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
 
 
 def _depthwise_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
-    fast = import_module("longtake.kernels.triton.gated_depthwise")
+    from longtake.kernels.triton import gated_depthwise as fast
+
     generator = torch.Generator().manual_seed(2)
     for b, t, height, width, hidden in ((2, 1, 3, 9, 136), (1, 1, 1, 1, 8)):
         x = _drawn(generator, (b, t, height * width, 2 * hidden), device, dtype) * 2
@@ -159,7 +161,8 @@ def _depthwise_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
 
 
 def _attention_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
-    fast = import_module("longtake.kernels.triton.attention")
+    from longtake.kernels.triton import attention as fast
+
     generator = torch.Generator().manual_seed(3)
     # The published head, one of an odd number of pairs, heads of few channels; with a norm and not.
     for b, heads, size, chunks, normed in (
@@ -169,14 +172,18 @@ def _attention_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
     ):
         d, n = heads * size, sum(chunks)
         qkv = _drawn(generator, (b, n, 3 * d), device, dtype)
-        norms = [_drawn(generator, (d,), device, dtype) + 1 if normed else None for _ in range(2)]
+        norm_q, norm_k = (
+            _drawn(generator, (d,), device, dtype) + 1 if normed else None for _ in range(2)
+        )
         angle = torch.rand(n, size // 2, generator=generator).to(device) * 6
-        rotary, wide_norms = (angle.cos(), angle.sin()), [_wide(norm) for norm in norms]
+        rotary = (angle.cos(), angle.sin())
         past = wide_past = None
         for _ in range(2):
-            got, past = fast.packed_linear_attention(qkv, *norms, rotary, heads, chunks, past, 1e-8)
+            got, past = fast.packed_linear_attention(
+                qkv, norm_q, norm_k, rotary, heads, chunks, past, 1e-8
+            )
             wanted, wide_past = attention.packed_linear_attention(
-                qkv.double(), wide_norms[0], wide_norms[1], rotary, heads, chunks, wide_past, 1e-8
+                qkv.double(), _wide(norm_q), _wide(norm_k), rotary, heads, chunks, wide_past, 1e-8
             )
             yield got, wanted
             # The second time goes on from what the first left.

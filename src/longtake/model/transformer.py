@@ -75,8 +75,9 @@ class Block(nn.Module):
             past: What the chunks before left, if causal.
         """
         rotary, height, sight, causal = layout
-        table = (modulation + self.table).to(x.dtype)[:, :, :, None]
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
+        # In one copy, each of the six lies together as the kernels want it.
+        table = rearrange((modulation + self.table).to(x.dtype), "b t six d -> six b t 1 d")
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.contiguous().unbind(0)
         tokens = tuple(frames * x.shape[2] for frames in sight)
         memory, frame = past or (None, None)
         y = ops.modulated_norm(x, shift_a, scale_a, self.eps).flatten(1, 2)
