@@ -36,11 +36,8 @@ from longtake.samplers import sampler_of
 from longtake.vae import wan
 
 START = time.monotonic()
-TILES = (
-    (4, 64, 4), (8, 128, 16), (8, 128, 8), (8, 64, 8), (8, 64, 4), (4, 128, 8), (4, 256, 16),
-    (16, 64, 16), (16, 64, 8), (4, 128, 4), (8, 32, 4), (2, 256, 8), (2, 128, 4),
-)  # fmt: skip
-"""Columns, channels and warps of the depthwise kernel that are tried."""
+TILES = ((128, 2), (64, 1), (256, 4), (128, 4), (256, 8), (64, 2), (128, 1), (256, 2))
+"""Channels and warps of the depthwise kernel that are tried."""
 
 
 class Bench:
@@ -250,7 +247,7 @@ def pieces(bench: Bench) -> dict[str, Any]:
 def tiles(
     bench: Bench, x: Tensor, taps: Tensor, bias: Tensor, height: int
 ) -> dict[str, float | str]:
-    """The depthwise kernel at other tiles: columns, channels, warps."""
+    """The depthwise kernel at other tiles: channels, warps."""
     from longtake.kernels.triton.gated_depthwise import gated_depthwise
 
     found: dict[str, float | str] = {}

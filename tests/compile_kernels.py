@@ -75,7 +75,7 @@ state = dict.fromkeys(("start", "length", "n", "d", "size", "heads", "runs", "ti
     "eps": FLOAT,
 }
 head = {"NORMED": True, "TOKENS": attention.TOKENS, "HALF": 64, "WIDE": False}
-tile = {"COLUMNS": gated_depthwise.COLUMNS, "CHANNELS": gated_depthwise.CHANNELS, "TANH": True}
+tile = {"CHANNELS": gated_depthwise.CHANNELS, "TANH": True}
 depthwise = {
     "x": BF16,
     "taps": BF16,
