@@ -38,15 +38,15 @@ def plain(model, latents, sigma, text, mask, chunks):
     cos, sin = rotary_3d(grid, 12, 10_000.0, latents.device)
     x = rearrange(latents, "b c t (h q) (w r) -> b (t h w) (c q r)", q=2, r=2)
     x = x @ model.embed.weight.T + model.embed.bias
-    words = model._read(text)
+    reading = model.read(text, mask)
     embedding, modulation = model.noise_level(sigma)
     each = grid[1] * grid[2]
-    for block in model.blocks:
+    for block, words in zip(model.blocks, reading.layers, strict=True):
         table = (modulation + block.table).repeat_interleave(each, 1)
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
         y = F.layer_norm(x, (24,), eps=1e-6) * (1 + scale_a) + shift_a
         x = x + gate_a * attend(block.self_attention, y, cos, sin, sees)
-        x = x + block.cross_attention(x, words, mask)
+        x = x + block.cross_attention(x, words)
         y = F.layer_norm(x, (24,), eps=1e-6) * (1 + scale_f) + shift_f
         x = x + gate_f * feed(block.feed_forward, y, grid, owner)
     shift, scale = (model.head_table + embedding[:, :, None]).repeat_interleave(each, 1).unbind(2)
@@ -116,13 +116,13 @@ def test_the_first_chunk_takes_what_tens_leave_over(frames, chunks):
 def test_a_roll_is_five_passes_a_chunk_and_one_that_is_longer_begins_the_same(model):
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    advance = model.advance
+    go_on = model.go_on
 
     def counted(*args):
         calls.append(args[1].flatten()[0].item())
-        return advance(*args)
+        return go_on(*args)
 
-    model.advance = counted
+    model.go_on = counted
     text, mask = torch.randn(1, 5, 16).double(), torch.ones(1, 5, dtype=torch.bool)
 
     def draw(place, step):

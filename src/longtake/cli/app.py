@@ -19,6 +19,7 @@ from cyclopts.exceptions import (
 from longtake import __version__
 from longtake.cli.animatic import animatic
 from longtake.cli.batch import batch
+from longtake.cli.bench import bench
 from longtake.cli.branch import branch
 from longtake.cli.data import data
 from longtake.cli.drift import drift
@@ -67,6 +68,7 @@ app.command(App(name="finetune", default_command=finetune))
 app.command(lora)
 app.command(App(name="evaluate", default_command=evaluate))
 app.command(App(name="drift", default_command=drift))
+app.command(App(name="bench", default_command=bench))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,11 @@ _VERBS = {
         missing="the film is missing; try: longtake drift film.mp4",
         one="one film is measured at a time, got {!r} as well; put a name with spaces in quotes",
         dash="a name that starts with - goes after --",
+    ),
+    "bench": _Verb(
+        missing="an option is missing; try: longtake bench --model previz",
+        one="bench takes options only, got {!r}; try: longtake bench --model previz",
+        dash="options begin with --",
     ),
 }
 _WANTED = {"int": "a whole number", "float": "a number"}

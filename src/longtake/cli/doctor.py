@@ -20,6 +20,7 @@ from longtake.cli.options import TellOptions
 from longtake.cli.plan import free_bytes
 from longtake.cli.progress import display, tell
 from longtake.errors import CannotHere, LongtakeError
+from longtake.kernels import ops
 from longtake.official.check import Finding, check_model
 from longtake.official.pipeline import Running
 from longtake.official.source import locate
@@ -74,7 +75,10 @@ def _machine() -> Iterator[Finding]:
     yield found("memory", f"{free_bytes(torch.device('cpu')) / 2**30:.1f} GiB free")
     for number in range(torch.cuda.device_count()):
         yield found(f"gpu {number}", _gpu(number))
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        for name, told in ops.paths(torch.device("cuda")).items():
+            yield found(f"kernel {name}", told)
+    else:
         yield found("gpu", "none")
     disk = shutil.disk_usage(Path.cwd()).free
     yield found("disk here", f"{disk / 2**30:.1f} GiB free", fine=disk > 2**28)

@@ -1,33 +1,177 @@
-"""Each hot operation by one name; picks who runs it."""
+"""Each hot operation by one name; picks who runs it.
 
+On a CUDA card bfloat16 inference runs the Triton kernels, once each has agreed with its reference
+on that card; everything else runs the reference: a CPU, other numbers, training, and a graph that
+torch.compile makes, which fuses for itself.
+"""
+
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
+from longtake.kernels import cudnn, trial
+from longtake.kernels.reference import attention as plain_attention
+from longtake.kernels.reference import gated_depthwise as plain_depthwise
+from longtake.kernels.reference import rows as plain_rows
 from longtake.kernels.reference.attention import (
+    EPS,
     Memory,
     block_attention,
     causal_block_attention,
     causal_linear_attention,
     linear_attention,
+    packed_heads,
     recall,
     remember,
     softmax_attention,
 )
-from longtake.kernels.reference.norm import rms_norm
 from longtake.kernels.reference.raycast import raycast as _raycast_reference
+from longtake.kernels.reference.rows import Channels, PerFrame, Tokens
 
 __all__ = [
     "Memory",
     "block_attention",
     "causal_block_attention",
     "causal_linear_attention",
+    "gated_depthwise",
+    "gated_residual",
     "linear_attention",
+    "modulated_norm",
+    "packed_heads",
+    "packed_linear_attention",
+    "paths",
     "raycast",
     "recall",
     "remember",
+    "residual_norm",
     "rms_norm",
+    "rms_silu",
     "softmax_attention",
+    "text_attention",
 ]
+
+WIDEST = 8192
+"""Channels of a row that one program can hold."""
+WIDEST_SHORT = 4096
+"""Channels of a row of which one program holds several."""
+LARGEST_HEAD = 128
+"""Channels of a head whose sums fit a program's registers."""
+
+
+def modulated_norm(
+    x: Tokens,
+    shift: PerFrame,
+    scale: PerFrame,
+    eps: float,
+    weight: Channels | None = None,
+    bias: Channels | None = None,
+) -> Tokens:
+    """LayerNorm of each token, shifted and scaled; see `reference.rows`."""
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+        from longtake.kernels.triton import rows
+
+        return rows.modulated_norm(x, shift, scale, eps, weight, bias)
+    return plain_rows.modulated_norm(x, shift, scale, eps, weight, bias)
+
+
+def gated_residual(x: Tokens, gate: PerFrame, y: Tokens, z: Tokens | None = None) -> Tokens:
+    """X + gate * (y + z); see `reference.rows`."""
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+        from longtake.kernels.triton import rows
+
+        return rows.gated_residual(x, gate, y, z)
+    return plain_rows.gated_residual(x, gate, y, z)
+
+
+def residual_norm(
+    x: Tokens,
+    y: Tokens,
+    shift: PerFrame,
+    scale: PerFrame,
+    eps: float,
+    weight: Channels | None = None,
+    bias: Channels | None = None,
+) -> tuple[Tokens, Tokens]:
+    """X + y, and its modulated norm; see `reference.rows`."""
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+        from longtake.kernels.triton import rows
+
+        return rows.residual_norm(x, y, shift, scale, eps, weight, bias)
+    return plain_rows.residual_norm(x, y, shift, scale, eps, weight, bias)
+
+
+def rms_norm(
+    x: Float[Tensor, "*batch c"], weight: Float[Tensor, " c"], eps: float
+) -> Float[Tensor, "*batch c"]:
+    """Scale each row to unit size; see `reference.rows`."""
+    if _fast(x) and 128 <= x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+        from longtake.kernels.triton import rows
+
+        return rows.rms_norm(x, weight, eps)
+    return plain_rows.rms_norm(x, weight, eps)
+
+
+def rms_silu(
+    x: Float[Tensor, "*batch c"],
+    weight: Float[Tensor, " c"] | None,
+    eps: float,
+    bias: Float[Tensor, " c"] | None = None,
+) -> Float[Tensor, "*batch c"]:
+    """silu(rms_norm(x + bias)) of channels-last rows; see `reference.rows`."""
+    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("rms_silu", x.device):
+        from longtake.kernels.triton.rms_silu import rms_silu as fast
+
+        return fast(x, weight, eps, bias)
+    return plain_rows.rms_silu(x, weight, eps, bias)
+
+
+def gated_depthwise(
+    x: Float[Tensor, "b t s hidden_hidden"],
+    weight: Float[Tensor, "hidden_hidden 1 3 3"],
+    bias: Float[Tensor, " hidden_hidden"],
+    height: int,
+) -> Float[Tensor, "b t s hidden"]:
+    """SiLU, depthwise 3x3, gate; see `reference.gated_depthwise`."""
+    if _fast(x) and trial.passed("gated_depthwise", x.device):
+        from longtake.kernels.triton.gated_depthwise import gated_depthwise as fast
+
+        return fast(x, weight, bias, height)
+    return plain_depthwise.gated_depthwise(x, weight, bias, height)
+
+
+def packed_linear_attention(
+    qkv: Float[Tensor, "b n d_d_d"],
+    norm_q: Float[Tensor, " d"] | None,
+    norm_k: Float[Tensor, " d"] | None,
+    rotary: tuple[Float[Tensor, "n half_k"], Float[Tensor, "n half_k"]],
+    heads: int,
+    chunks: Sequence[int],
+    past: Memory | None = None,
+    eps: float = EPS,
+) -> tuple[Float[Tensor, "b n d"], Memory]:
+    """Linear attention from one projection to the next; see `reference.attention`."""
+    size = qkv.shape[-1] // 3 // heads
+    if _fast(qkv) and size <= LARGEST_HEAD and trial.passed("attention", qkv.device):
+        from longtake.kernels.triton.attention import packed_linear_attention as fast
+
+        return fast(qkv, norm_q, norm_k, rotary, heads, chunks, past, eps)
+    return plain_attention.packed_linear_attention(
+        qkv, norm_q, norm_k, rotary, heads, chunks, past, eps
+    )
+
+
+def text_attention(
+    query: Float[Tensor, "b heads n k"],
+    key: Float[Tensor, "b heads m k"],
+    value: Float[Tensor, "b heads m k"],
+    scores: Float[Tensor, "b 1 1 m"] | None,
+) -> Float[Tensor, "b heads n k"]:
+    """Attend to text tokens; see `reference.attention`."""
+    if _fast(query) and trial.passed("text_attention", query.device):
+        return cudnn.text_attention(query, key, value, scores)
+    return plain_attention.text_attention(query, key, value, scores)
 
 
 def raycast(
@@ -45,3 +189,19 @@ def raycast(
 
         return fast(frame, parts, groups, spans, height, width, samples)
     return _raycast_reference(frame, parts, groups, spans, height, width, samples)
+
+
+def paths(device: torch.device) -> dict[str, str]:
+    """Which path each kernel takes on a device, and why."""
+    return {name: trial.verdict(name, device).told for name in trial.CASES}
+
+
+def _fast(x: Float[Tensor, "*shape"]) -> bool:
+    """Whether kernels may run at all: they know inference in bfloat16, and no derivatives."""
+    return (
+        x.is_cuda
+        and x.dtype == torch.bfloat16
+        and x.numel() > 0
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )

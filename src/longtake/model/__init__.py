@@ -2,6 +2,6 @@
 
 from longtake.model.share import Share
 from longtake.model.state import LayerState, State
-from longtake.model.transformer import Transformer
+from longtake.model.transformer import Reading, Transformer
 
-__all__ = ["LayerState", "Share", "State", "Transformer"]
+__all__ = ["LayerState", "Reading", "Share", "State", "Transformer"]

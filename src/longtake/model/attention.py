@@ -1,7 +1,8 @@
 """Self-attention in three modes and cross-attention to the text."""
 
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -14,6 +15,15 @@ from longtake.model.share import Share
 Heads = Float[Tensor, "b heads n k"]
 MASKED = -1e4
 """Score of a text token that is not there; the published value."""
+
+
+class LayerText(NamedTuple):
+    """What one layer reads of a prompt; the same in every step, so it is made once."""
+
+    key: Float[Tensor, "b heads m k"]
+    value: Float[Tensor, "b heads m k"]
+    scores: Float[Tensor, "b 1 1 m"] | None
+    """Added to each token's score, low where there is none; None if all of them are real."""
 
 
 class SelfAttention(nn.Module):
@@ -45,13 +55,10 @@ class SelfAttention(nn.Module):
         share: Share | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Mix all tokens; segments are token counts that only `block` looks at."""
-        q, k, v = self._project(x)
+        if self.mode == "linear":
+            return self.advance(x, rotary, (x.shape[1],), None, share)[0]
+        q, k, v = ops.packed_heads(self.qkv(x), self.norm_q, self.norm_k, self.heads)
         match self.mode:
-            case "linear" if share is not None:
-                memory = share.total(ops.remember(k, v, *rotary))
-                y = ops.recall(q, *rotary, memory, self.eps).to(v.dtype)
-            case "linear":
-                y = ops.linear_attention(q, k, v, rotary.cos, rotary.sin, self.eps)
             case _ if share is not None:
                 msg = f"attention mode {self.mode} is not shared between devices"
                 raise AssertionError(msg)
@@ -74,30 +81,28 @@ class SelfAttention(nn.Module):
         share: Share | None = None,
     ) -> tuple[Float[Tensor, "b n d"], ops.Memory]:
         """Mix each chunk's tokens with those of its own and earlier chunks, counted in tokens."""
-        q, k, v = self._project(x)
+        qkv, norms = self.qkv(x), (self.norm_q, self.norm_k)
         match self.mode:
             case "linear" if share is not None:
                 assert len(chunks) == 1, "devices share one chunk at a time"
+                q, k, v = ops.packed_heads(qkv, *norms, self.heads)
                 memory = share.total(ops.remember(k, v, *rotary))
                 memory = memory if past is None else past + memory
                 y = ops.recall(q, *rotary, memory, self.eps).to(v.dtype)
+                y = rearrange(y, "b heads n k -> b n (heads k)")
             case "linear":
-                y, memory = ops.causal_linear_attention(q, k, v, *rotary, chunks, past, self.eps)
+                y, memory = ops.packed_linear_attention(
+                    qkv, *norms, rotary, self.heads, chunks, past, self.eps
+                )
             case "block" if share is None:
                 gate = torch.sigmoid(self.gate)
+                q, k, v = ops.packed_heads(qkv, *norms, self.heads)
                 y, memory = ops.causal_block_attention(q, k, v, *rotary, gate, chunks, past)
+                y = rearrange(y, "b heads n k -> b n (heads k)")
             case _:
                 msg = f"attention mode {self.mode} has no state of constant size, or none to share"
                 raise AssertionError(msg)
-        return self.out(rearrange(y, "b heads n k -> b n (heads k)")), memory
-
-    def _project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q, k = _normed(q, self.norm_q, 1e-5), _normed(k, self.norm_k, 1e-5)
-        q, k, v = (
-            rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
-        )
-        return q, k, v
+        return self.out(y), memory
 
 
 class CrossAttention(nn.Module):
@@ -118,21 +123,21 @@ class CrossAttention(nn.Module):
         self.norm_k = _norm_weight(config, inner)
         self.out = nn.Linear(inner, width)
 
-    def forward(
-        self,
-        x: Float[Tensor, "b n d"],
-        text: Float[Tensor, "b m d"],
-        mask: Bool[Tensor, "b m"],
-    ) -> Float[Tensor, "b n d"]:
-        """Read from the text tokens where mask is true."""
-        k, v = self.kv(text).chunk(2, dim=-1)
-        q, k = _normed(self.q(x), self.norm_q, self.eps), _normed(k, self.norm_k, self.eps)
-        q, k, v = (
-            rearrange(y, "b n (heads k) -> b heads n k", heads=self.heads) for y in (q, k, v)
-        )
-        scores = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, MASKED)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=scores[:, None, None, :])
+    def forward(self, x: Float[Tensor, "b n d"], text: LayerText) -> Float[Tensor, "b n d"]:
+        """Read from the text."""
+        q = self._heads(_normed(self.q(x), self.norm_q, self.eps))
+        y = ops.text_attention(q, text.key, text.value, text.scores)
         return self.out(rearrange(y, "b heads n k -> b n (heads k)"))
+
+    def read(self, text: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"]) -> LayerText:
+        """Keys and values of a prompt, where mask is true."""
+        k, v = self.kv(text).chunk(2, dim=-1)
+        k, v = self._heads(_normed(k, self.norm_k, self.eps)), self._heads(v)
+        scores = torch.zeros_like(mask, dtype=k.dtype).masked_fill(~mask, MASKED)
+        return LayerText(k, v, scores[:, None, None, :])
+
+    def _heads(self, x: Float[Tensor, "b n c"]) -> Heads:
+        return rearrange(x, "b n (heads k) -> b heads n k", heads=self.heads)
 
 
 def _norm_weight(config: TransformerConfig, channels: int) -> nn.Parameter | None:

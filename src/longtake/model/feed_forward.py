@@ -8,10 +8,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtake.kernels import ops
 from longtake.model.share import Share
 
 PASS_ELEMENTS = 2**27
 """Most values expanded at once: it bounds memory, and convolutions are slow from 2^31 on."""
+LARGE_PASS, LARGE_CARD = 2**29, 60 * 2**30
+"""Most on a card of so many bytes: products of few frames run at 94% of the speed of many."""
 
 
 class TemporalConv(nn.Module):
@@ -40,6 +43,9 @@ class TemporalConv(nn.Module):
         first sees the last frame of the chunk before, which is `past` for the first chunk here.
         What another device has of the last chunk goes on with `following`.
         """
+        whole = len(chunks) == 1 and self.product is None
+        if x.is_cuda and whole and not torch.is_grad_enabled():
+            return self._convolve(x, past, following)
         frames = x.shape[1]
         padded = F.pad(x, (0, 0, 0, 0, 1, 1))
         if past is not None:
@@ -55,6 +61,22 @@ class TemporalConv(nn.Module):
         if self.product is not None:
             return self.product(taps)
         return F.linear(taps, rearrange(self.weight, "o i taps -> o (taps i)").to(x.dtype))
+
+    def _convolve(
+        self,
+        x: Float[Tensor, "b t s d"],
+        past: Float[Tensor, "b s d"] | None,
+        following: Float[Tensor, "b s d"] | None = None,
+    ) -> Float[Tensor, "b t s d"]:
+        """The same as a convolution over pictures of t rows: tokens lie as it wants them."""
+        taps = self.weight.to(x.dtype)[..., None]
+        y = F.conv2d(rearrange(x, "b t s d -> b d t s"), taps, padding=(1, 0))
+        y = rearrange(y, "b d t s -> b t s d")
+        if past is not None:
+            y[:, 0] += F.linear(past, taps[:, :, 0, 0])
+        if following is not None:
+            y[:, -1] += F.linear(following, taps[:, :, 2, 0])
+        return y
 
 
 class MixFeedForward(nn.Module):
@@ -80,22 +102,29 @@ class MixFeedForward(nn.Module):
         chunks: tuple[int, ...],
         past: Float[Tensor, "b s d"] | None = None,
         share: Share | None = None,
-    ) -> tuple[Float[Tensor, "b t s d"], Float[Tensor, "b s d"]]:
+    ) -> tuple[Float[Tensor, "b t s d"], Float[Tensor, "b t s d"], Float[Tensor, "b s d"]]:
         """Transform the tokens, s = height x width of them in each latent frame.
 
-        Returns the last latent frame before the temporal convolution as well: the next `past`.
+        Returns:
+            y and temporal(y), whose sum it is: the layer adds both to its stream in one pass;
+            and the last latent frame of y, the next `past`.
         """
-        frames = max(PASS_ELEMENTS // (x[:, 0, :, 0].numel() * self.up.out_features), 1)
+        frames = max(_pass_elements(x.device) // (x[:, 0, :, 0].numel() * self.up.out_features), 1)
         parts = [self._each_frame(part, height) for part in x.split(frames, dim=1)]
         y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         if share is None:
-            return y + self.temporal(y, chunks, past), y[:, -1]
+            return y, self.temporal(y, chunks, past), y[:, -1]
         before, after, last = share.neighbours(y[:, 0], y[:, -1])
-        return y + self.temporal(y, chunks, past if before is None else before, after), last
+        return y, self.temporal(y, chunks, past if before is None else before, after), last
 
     def _each_frame(self, x: Float[Tensor, "b t s d"], height: int) -> Float[Tensor, "b t s d"]:
-        u = F.silu(self.up(x))
-        u = rearrange(u, "b t (h w) c -> (b t) c h w", h=height)
-        u = rearrange(self.depthwise(u), "(b t) c h w -> b t (h w) c", b=len(x))
-        a, b = u.chunk(2, dim=-1)
-        return self.down(a * F.silu(b))
+        weight, bias = self.depthwise.weight, self.depthwise.bias
+        assert bias is not None
+        return self.down(ops.gated_depthwise(self.up(x), weight, bias, height))
+
+
+def _pass_elements(device: torch.device) -> int:
+    if device.type != "cuda":
+        return PASS_ELEMENTS
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return LARGE_PASS if memory >= LARGE_CARD else PASS_ELEMENTS

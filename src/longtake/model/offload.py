@@ -1,12 +1,15 @@
 """Layers whose weights wait in host memory and visit the device for their own turn."""
 
+import copy
 from itertools import pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from longtake.model.attention import CrossAttention, LayerText
 from longtake.model.transformer import Transformer
 
 
@@ -53,6 +56,12 @@ class Visiting(nn.Module):
         for following in self.after:
             following.fetch()
         return functional_call(self.layer, weights, args, kwargs)
+
+    def read(self, text: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"]) -> LayerText:
+        """Run the layer's reading of a prompt with a copy of the weights that do it."""
+        attention = self.layer.cross_attention
+        assert isinstance(attention, CrossAttention)
+        return copy.deepcopy(attention).to(self.device).read(text, mask)
 
     def _copy(self) -> dict[str, Tensor]:
         return {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longtake.config import TransformerConfig
 from longtake.kernels import ops
-from longtake.model.attention import CrossAttention, SelfAttention
+from longtake.model.attention import CrossAttention, LayerText, SelfAttention
 from longtake.model.embeddings import NoiseLevelEmbedding, Rotary, rotary_3d
 from longtake.model.feed_forward import MixFeedForward
 from longtake.model.share import Share
@@ -31,6 +31,12 @@ class Layout(NamedTuple):
     """A chunk sees itself and earlier ones, and leaves a state; else all see all."""
     share: Share | None = None
     """This device's part, if others run the rest of the latent frames."""
+
+
+class Reading(NamedTuple):
+    """A prompt as the layers read it; the same at every noise level."""
+
+    layers: tuple[LayerText, ...]
 
 
 class Block(nn.Module):
@@ -58,8 +64,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "b t s d"],
         modulation: Float[Tensor, "b t 6 d"],
-        text: Float[Tensor, "b m d"],
-        mask: Bool[Tensor, "b m"],
+        text: LayerText,
         layout: Layout,
         past: LayerState | None = None,
     ) -> tuple[Float[Tensor, "b t s d"], LayerState | None]:
@@ -68,30 +73,34 @@ class Block(nn.Module):
         Args:
             x: Tokens.
             modulation: Shared shifts, scales and gates of each latent frame.
-            text: Text tokens of the model's width.
-            mask: True where a text token is real.
+            text: What this layer reads of the prompt.
             layout: Where the tokens stand and what they see.
             past: What the chunks before left, if causal.
         """
         rotary, height, sight, causal, share = layout
-        table = (modulation + self.table).to(x.dtype)[:, :, :, None]
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.unbind(2)
+        # In one copy, each of the six lies together as the kernels want it.
+        table = rearrange((modulation + self.table).to(x.dtype), "b t six d -> six b t 1 d")
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.contiguous().unbind(0)
         tokens = tuple(frames * x.shape[2] for frames in sight)
         memory, frame = past or (None, None)
-        y = torch.addcmul(shift_a, _norm(x, self.eps), 1 + scale_a).flatten(1, 2)
+        y = ops.modulated_norm(x, shift_a, scale_a, self.eps).flatten(1, 2)
         if causal:
             y, memory = self.self_attention.advance(y, rotary, tokens, memory, share)
         else:
             y = self.self_attention(y, rotary, tokens, share)
-        x = torch.addcmul(x, gate_a, y.view_as(x))
-        x = x + self.cross_attention(x.flatten(1, 2), text, mask).view_as(x)
-        y = _norm(x, self.eps, self.ffn_norm_weight, self.ffn_norm_bias)
-        y = torch.addcmul(shift_f, y, 1 + scale_f)
+        x = ops.gated_residual(x, gate_a, y.view_as(x))
+        y = self.cross_attention(x.flatten(1, 2), text).view_as(x)
+        affine = self.ffn_norm_weight, self.ffn_norm_bias
+        x, y = ops.residual_norm(x, y, shift_f, scale_f, self.eps, *affine)
         chunks = sight if causal else (x.shape[1],)
-        y, frame = self.feed_forward(y, height, chunks, frame, share)
+        y, mixed, frame = self.feed_forward(y, height, chunks, frame, share)
         # A copy, or the state would keep all frames of the chunk in memory.
         after = None if memory is None else LayerState(memory, frame.clone())
-        return torch.addcmul(x, gate_f, y), after
+        return ops.gated_residual(x, gate_f, y, mixed), after
+
+    def read(self, text: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"]) -> LayerText:
+        """What this layer reads of text tokens of the model's width."""
+        return self.cross_attention.read(text, mask)
 
 
 class Transformer(nn.Module):
@@ -138,15 +147,48 @@ class Transformer(nn.Module):
             guidance: Guidance scale of each sample, for a model with guidance embedding.
             share: What other devices add, if these are some of the latent frames only.
         """
+        return self.predict(latents, sigma, self.read(text, mask), guidance, share)
+
+    def read(
+        self, text: Float[Tensor, "b m e"], mask: Bool[Tensor, "b m"], *, trim: bool = False
+    ) -> Reading:
+        """A prompt's keys and values in every layer, for `predict` and `go_on`.
+
+        Args:
+            text: Embeddings from the text encoder.
+            mask: True where a text token is real.
+            trim: Leave out the tokens that are not, as the score of one is that low that it
+                counts for nothing. For a single prompt; it waits for the device.
+        """
+        if trim and len(mask) == 1 and bool(mask.any()):
+            text, mask = text[:, mask[0]], mask[:, mask[0]]
+        inner = self.text_in(text.to(self.embed.weight.dtype))
+        text = self.text_out(F.gelu(inner, approximate="tanh"))
+        text = ops.rms_norm(text, self.text_norm, 1e-5)
+        # A layer, or one that waits on the host (offload.Visiting) and has no other name for it.
+        layers = tuple(block.read(text, mask) for block in self.blocks)  # pyrefly: ignore
+        if trim and bool(mask.all()):
+            layers = tuple(layer._replace(scores=None) for layer in layers)
+        return Reading(layers)
+
+    def predict(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b t"],
+        reading: Reading,
+        guidance: Float[Tensor, " b"] | None = None,
+        share: Share | None = None,
+    ) -> Float[Tensor, "b out t h w"]:
+        """`forward` with a prompt that was read before."""
         assert share is None or self.config.patch[0] == 1, "a pass is cut between latent frames"
         t, h, w = self._grid(latents)
-        x, text = self._tokens(latents), self._read(text)
+        x = self._tokens(latents)
         embedding, modulation = self.noise_level(sigma[:, :: self.config.patch[0]], guidance)
         segments = segments_of(t, self.config.segment, 1)
         rotary = self._rotary((t, h, w), share.start if share else 0)
         layout = Layout(rotary, h, segments, causal=False, share=share)
-        for block in self.blocks:
-            x, _ = block(x, modulation, text, mask, layout)
+        for block, text in zip(self.blocks, reading.layers, strict=True):
+            x, _ = block(x, modulation, text, layout)
         return self._latents(self._velocity(x, embedding), (t, h, w))
 
     def advance(
@@ -177,17 +219,29 @@ class Transformer(nn.Module):
 
         Source: SANA-Video (arXiv 2509.24695), section 3.3.
         """
+        return self.go_on(latents, sigma, self.read(text, mask), chunks, past, share)
+
+    def go_on(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b t"],
+        reading: Reading,
+        chunks: tuple[int, ...],
+        past: State | None = None,
+        share: Share | None = None,
+    ) -> tuple[Float[Tensor, "b c t h w"], State]:
+        """`advance` with a prompt that was read before."""
         assert self.config.patch[0] == 1, "a state is cut between latent frames"
         grid = self._grid(latents)
-        x, text = self._tokens(latents), self._read(text)
+        x = self._tokens(latents)
         embedding, modulation = self.noise_level(sigma)
         start = past.latent_frames if past else 0
         rotary = self._rotary(grid, start + (share.start if share else 0))
         layout = Layout(rotary, grid[1], chunks, causal=True, share=share)
         layers: list[LayerState] = []
-        for index, block in enumerate(self.blocks):
+        for index, (block, text) in enumerate(zip(self.blocks, reading.layers, strict=True)):
             before = past.layers[index] if past else None
-            x, after = block(x, modulation, text, mask, layout, before)
+            x, after = block(x, modulation, text, layout, before)
             layers.append(after)
         velocity = self._latents(self._velocity(x, embedding), grid)
         frames = share.frames if share else latents.shape[2]
@@ -215,11 +269,6 @@ class Transformer(nn.Module):
             h=grid[1], w=grid[2], p=p, q=q, r=r,
         )  # fmt: skip
 
-    def _read(self, text: Float[Tensor, "b m e"]) -> Float[Tensor, "b m d"]:
-        inner = self.text_in(text.to(self.embed.weight.dtype))
-        text = self.text_out(F.gelu(inner, approximate="tanh"))
-        return ops.rms_norm(text, self.text_norm, 1e-5)
-
     def _rotary(self, grid: tuple[int, int, int], start: int) -> Rotary:
         size = self.config.width // self.config.heads
         return rotary_3d(grid, size, self.config.rope_theta, self.head_table.device, start=start)
@@ -229,7 +278,7 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "b t s c"]:
         table = (self.head_table + embedding[:, :, None]).to(x.dtype)[:, :, :, None]
         shift, scale = table.unbind(2)
-        return self.head(torch.addcmul(shift, _norm(x, 1e-6), 1 + scale))
+        return self.head(ops.modulated_norm(x, shift, scale, 1e-6))
 
 
 def segments_of(latent_frames: int, segment: int, tokens_per_frame: int) -> tuple[int, ...]:
@@ -237,15 +286,6 @@ def segments_of(latent_frames: int, segment: int, tokens_per_frame: int) -> tupl
     ends = [*range(1 + segment, latent_frames, segment), latent_frames]
     starts = [0, *ends[:-1]]
     return tuple((b - a) * tokens_per_frame for a, b in zip(starts, ends, strict=True))
-
-
-def _norm(
-    x: Float[Tensor, "*batch d"],
-    eps: float,
-    weight: Float[Tensor, " d"] | None = None,
-    bias: Float[Tensor, " d"] | None = None,
-) -> Float[Tensor, "*batch d"]:
-    return F.layer_norm(x, x.shape[-1:], weight, bias, eps).to(x.dtype)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -50,6 +50,7 @@ def roll(
 
     Source: SANA-Video (arXiv 2509.24695), section 3.3; levels as published with the weights.
     """
+    reading = transformer.read(text, mask, trim=True)
     state: State | None = None
     start = 0
     for frames in chunks_of(latent_frames):
@@ -61,9 +62,9 @@ def roll(
             sigma = torch.full((1, len(own)), level, dtype=torch.float64, device=x.device)
             if step > 0:
                 x = interpolate(clean, draw(place, step), sigma.to(x.dtype))
-            velocity, _ = transformer.advance(x, sigma, text, mask, (len(own),), state, share)
+            velocity, _ = transformer.go_on(x, sigma, reading, (len(own),), state, share)
             clean = clean_from(x, velocity.to(x.dtype), level)
         zero = torch.zeros(1, len(own), dtype=torch.float64, device=x.device)
-        _, state = transformer.advance(clean, zero, text, mask, (len(own),), state, share)
+        _, state = transformer.go_on(clean, zero, reading, (len(own),), state, share)
         start += frames
         yield team.whole(clean, frames)

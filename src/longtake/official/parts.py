@@ -64,7 +64,22 @@ def autoencoder_of(
 ) -> PublicAutoencoder:
     """A ready VAE, wrapped as its kind can be streamed."""
     strides = (model.vae.temporal_stride, model.vae.spatial_stride)
-    if model.vae.name == "AutoencoderKLWan":
+    return autoencoder_with(vae, strides, tiling)
+
+
+def autoencoder_with(
+    vae: Any,  # noqa: ANN401
+    strides: tuple[int, int],
+    tiling: Tiling | None,
+) -> PublicAutoencoder:
+    """A ready VAE of either class, wrapped.
+
+    Args:
+        vae: Wan's has a cache, LTX-2's has none.
+        strides: Frames of a latent frame, pixels of a latent cell.
+        tiling: How to cut what has no cache.
+    """
+    if type(vae).__name__ == "AutoencoderKLWan":
         return StreamingWan(vae, vae.config.latents_mean, vae.config.latents_std, strides)
     mean, std = vae.latents_mean, vae.latents_std
     return PublicAutoencoder(vae, mean, std, strides, tiling=tiling)

@@ -1,6 +1,7 @@
 """Streaming around public VAEs, handed in ready: their layers are not rewritten here."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -8,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtake.vae import ltx2, wan
 from longtake.vae.tiling import Tiling, decode_tiled
 
 Frames = Float[Tensor, "b frames height width 3"]
@@ -94,15 +96,21 @@ class PublicAutoencoder:
         z = torch.cat(list(chunks), dim=2)
         strides = (self.temporal_stride, self.spatial_stride)
         if self.tiling is None:
-            yield self.vae.decode(z).sample
+            yield self._decode(z)
             return
-        yield from decode_tiled(lambda part: self.vae.decode(part).sample, z, strides, self.tiling)
+        yield from decode_tiled(self._decode, z, strides, self.tiling)
+
+    def _decode(self, z: Latents) -> Float[Tensor, "b 3 frames height width"]:
+        """All at once; in bfloat16 on a card as `vae.ltx2` lays it out, where that fits."""
+        vae: Any = self.vae
+        return ltx2.decode(vae.decoder, z) if ltx2.fast(vae, z) else vae.decode(z).sample
 
 
 class StreamingWan(PublicAutoencoder):
     """The Wan VAE, latent frame by latent frame on its own caches: the same as at once.
 
-    It reaches for private names of `diffusers`, which is pinned for it; a test compares.
+    It reaches for private names of `diffusers`, which is pinned for it; a test compares. In
+    bfloat16 on a card the decoder is run as `vae.wan` lays it out, which differs by rounding.
     """
 
     vae: Any
@@ -111,6 +119,11 @@ class StreamingWan(PublicAutoencoder):
         self, chunks: Iterator[Latents]
     ) -> Iterator[Float[Tensor, "b 3 frames height width"]]:
         vae, first = self.vae, True
+        z = next(chunks)
+        chunks = chain((z,), chunks)
+        if z.is_cuda and z.dtype == torch.bfloat16 and len(z) == 1:
+            yield from wan.decode(vae.decoder, map(vae.post_quant_conv, chunks))
+            return
         vae.clear_cache()
         for chunk in chunks:
             for part in vae.post_quant_conv(chunk).split(1, dim=2):

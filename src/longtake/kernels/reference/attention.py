@@ -5,11 +5,18 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from longtake.kernels.reference.rows import rms_norm
+
 EPS = 1e-8
 """Floor of the linear normaliser; the published value."""
+
+
+NORM_EPS = 1e-5
+"""Floor inside the norms of queries and keys; the published value."""
 
 
 class Memory(NamedTuple):
@@ -149,6 +156,56 @@ def causal_linear_attention(
     return torch.cat(outputs, dim=2).to(value.dtype), memory
 
 
+def packed_linear_attention(
+    qkv: Float[Tensor, "b n d_d_d"],
+    norm_q: Float[Tensor, " d"] | None,
+    norm_k: Float[Tensor, " d"] | None,
+    rotary: tuple[Float[Tensor, "n half_k"], Float[Tensor, "n half_k"]],
+    heads: int,
+    chunks: Sequence[int],
+    past: Memory | None = None,
+    eps: float = EPS,
+) -> tuple[Float[Tensor, "b n d"], Memory]:
+    """`causal_linear_attention` from one projection to the next.
+
+    Queries, keys and values lie side by side as a linear layer leaves them; queries and keys are
+    normalised over all heads (RMSNorm, floor 1e-5), then split into heads. One chunk without a
+    past is attention to all tokens.
+
+    Args:
+        qkv: Queries, keys and values of each token, d of each.
+        norm_q: Weight of the queries' norm; None for no norm.
+        norm_k: Weight of the keys' norm; None for no norm.
+        rotary: Cosine and sine of each position's angles.
+        heads: They divide d.
+        chunks: Tokens of each chunk, in order; they sum to n.
+        past: What the chunks before these left.
+        eps: Floor of the normaliser.
+
+    Returns:
+        The output with its heads side by side, and the memory after the last chunk.
+    """
+    q, k, v = packed_heads(qkv, norm_q, norm_k, heads)
+    y, memory = causal_linear_attention(q, k, v, *rotary, chunks, past, eps)
+    return rearrange(y, "b heads n k -> b n (heads k)"), memory
+
+
+def packed_heads(
+    qkv: Float[Tensor, "b n d_d_d"],
+    norm_q: Float[Tensor, " d"] | None,
+    norm_k: Float[Tensor, " d"] | None,
+    heads: int,
+) -> tuple[
+    Float[Tensor, "b heads n k"], Float[Tensor, "b heads n k"], Float[Tensor, "b heads n k"]
+]:
+    """Normalised queries and keys, and values, split into heads."""
+    q, k, v = qkv.chunk(3, dim=-1)
+    q = q if norm_q is None else rms_norm(q, norm_q, NORM_EPS)
+    k = k if norm_k is None else rms_norm(k, norm_k, NORM_EPS)
+    q, k, v = (rearrange(y, "b n (heads k) -> b heads n k", heads=heads) for y in (q, k, v))
+    return q, k, v
+
+
 def causal_block_attention(
     query: Float[Tensor, "b heads n k"],
     key: Float[Tensor, "b heads n k"],
@@ -204,6 +261,16 @@ def softmax_attention(
     o = softmax(q' k'^T / sqrt(k)) v, with ' for rotated.
     """
     return F.scaled_dot_product_attention(rotate(query, cos, sin), rotate(key, cos, sin), value)
+
+
+def text_attention(
+    query: Float[Tensor, "b heads n k"],
+    key: Float[Tensor, "b heads m k"],
+    value: Float[Tensor, "b heads m k"],
+    scores: Float[Tensor, "b 1 1 m"] | None,
+) -> Float[Tensor, "b heads n k"]:
+    """Attend to text tokens exactly, with a score added to each: softmax(q k^T / sqrt(k) + s) v."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=scores)
 
 
 def block_attention(

@@ -1,0 +1,1 @@
+"""How fast a model runs here: a film's stages, one forward, the reference library beside it."""

@@ -1,0 +1,163 @@
+"""Each Triton kernel against its reference in the interpreter, and who runs an operation when."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.kernels import ops, trial
+from longtake.kernels.reference import attention, rows
+
+FP32 = 1e-6
+BF16 = 1.5e-2
+"""The interpreter cuts numbers off to bf16 where a card rounds them, which is twice as far."""
+
+INTERPRETED = """
+import json, torch
+from longtake.kernels import trial
+# Memory that nobody has written to is NaN.
+torch.use_deterministic_algorithms(True)
+assert torch.empty(3).isnan().all()
+names = [name for name in trial.CASES if name != "text_attention"]
+cpu = torch.device("cpu")
+print(json.dumps({
+    name: [trial.strays(name, cpu, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    for name in names
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
+)
+def test_every_kernel_compiles_for_hopper_without_a_card_and_spills_no_register():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("compile_kernels.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) == 0
+
+
+@pytest.fixture(scope="module")
+def strays():
+    # Triton looks at the variable once, when it is imported; hence a process of its own.
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu tries the compiled kernels")
+@pytest.mark.parametrize("name", ["rows", "rms_silu", "gated_depthwise", "attention"])
+def test_a_kernel_agrees_with_its_float64_reference_at_odd_sizes_in_nan_filled_memory(strays, name):
+    fp32, bf16 = strays[name]
+    assert fp32 <= FP32
+    assert bf16 <= BF16
+
+
+def test_every_kernel_is_tried_and_none_runs_without_a_card():
+    assert set(trial.CASES) == {
+        "rows", "rms_silu", "gated_depthwise", "attention", "text_attention",
+    }  # fmt: skip
+    told = ops.paths(torch.device("cpu"))
+    assert set(told) == set(trial.CASES)
+    assert all(path == "plain PyTorch: no CUDA card" for path in told.values())
+
+
+@pytest.mark.parametrize(
+    ("gave", "said"),
+    [
+        ([(torch.full((3,), 1.001), torch.ones(3))], "Triton: error 1.0e-03"),
+        ([(torch.full((3,), 1.1), torch.ones(3))], "plain PyTorch: the kernel strays"),
+        ([(torch.tensor([1.0, float("nan")]), torch.ones(2))], "plain PyTorch: the kernel strays"),
+        (ValueError("no such\ninstruction"), "does not run here (ValueError: no such instruction)"),
+    ],
+)
+def test_a_kernel_is_trusted_only_after_it_agreed_and_one_line_says_so(
+    monkeypatch, caplog, gave, said
+):
+    def case(_device, _dtype):
+        if isinstance(gave, Exception):
+            raise gave
+        yield from gave
+
+    monkeypatch.setitem(trial.CASES, "rows", case)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: torch.no_grad())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    trial._tried.cache_clear()
+    with caplog.at_level("INFO", logger="longtake"):
+        found = trial.verdict("rows", torch.device("cuda"))
+    trial._tried.cache_clear()
+    assert said in found.told
+    assert found.passed == found.told.startswith("Triton")
+    (line,) = caplog.messages
+    assert line == f"kernel rows: {found.told}"
+    assert found.passed == (caplog.records[0].levelname == "INFO")
+
+
+def test_kernels_can_be_left_out_to_compare(monkeypatch):
+    monkeypatch.setattr(trial, "verdict", lambda *_: trial.Verdict(passed=True, told="Triton"))
+    card = torch.device("cuda")
+    assert trial.passed("rows", card)
+    with trial.without("rows"):
+        assert not trial.passed("rows", card)
+        assert trial.passed("attention", card)
+        with trial.without():
+            assert not trial.passed("attention", card)
+    assert trial.passed("rows", card)
+
+
+def test_packed_attention_is_norm_split_and_linear_attention():
+    qkv, weight = torch.randn(2, 9, 36).double(), torch.rand(12).double() + 0.5
+    angle = torch.rand(9, 3).double()
+    rotary = (angle.cos(), angle.sin())
+    y, memory = ops.packed_linear_attention(qkv, weight, weight, rotary, 2, (9,))
+    q, k, v = qkv.chunk(3, dim=-1)
+    q, k = (rows.rms_norm(x, weight, 1e-5) for x in (q, k))
+    q, k, v = (x.unflatten(-1, (2, 6)).transpose(1, 2) for x in (q, k, v))
+    wanted = attention.linear_attention(q, k, v, *rotary)
+    assert torch.allclose(y, wanted.transpose(1, 2).flatten(2))
+    assert memory.sums.shape == (2, 2, 6, 6)
+
+
+def test_the_statistic_of_the_queries_norm_cancels():
+    qkv, weight = torch.randn(1, 9, 36).double(), torch.rand(12).double() + 0.5
+    angle = torch.rand(9, 3).double()
+    rotary = (angle.cos(), angle.sin())
+    longer = torch.cat([7 * qkv[..., :12], qkv[..., 12:]], dim=-1)
+    one, other = (
+        attention.packed_linear_attention(x, weight, weight, rotary, 2, (9,), None, 1e-15)[0]
+        for x in (qkv, longer)
+    )
+    assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_residuals_and_norms_are_what_they_say():
+    x, y, z = torch.randn(3, 2, 3, 4, 5).double()
+    gate, shift, scale = torch.randn(3, 2, 3, 1, 5).double()
+    assert torch.allclose(ops.gated_residual(x, gate, y, z), x + gate * (y + z))
+    total, normed = ops.residual_norm(x, y, shift, scale, 1e-6)
+    assert torch.equal(total, x + y)
+    assert torch.equal(normed, ops.modulated_norm(total, shift, scale, 1e-6))
+    plain = (total - total.mean(-1, keepdim=True)) / (
+        total.var(-1, correction=0)[..., None] + 1e-6
+    ).sqrt()
+    assert torch.allclose(normed, plain * (1 + scale) + shift)
