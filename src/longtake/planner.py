@@ -103,7 +103,9 @@ def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, dtype: torc
         mask = torch.empty(1, tokens, dtype=torch.bool)
         with torch.no_grad(), live_peak() as peak:
             model(latents, sigma, text, mask)
-    return peak.bytes
+    # The prompt's keys and values of every layer stay all the time.
+    kept = 2 * tokens * (config.cross_width or config.width) * dtype.itemsize
+    return peak.bytes + max(config.depth - 2, 0) * kept
 
 
 def weight_bytes(config: TransformerConfig, dtype: torch.dtype) -> tuple[int, int]:
