@@ -115,7 +115,9 @@ def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, weights: We
     inputs = _inputs(config, grid, tokens, weights.dtype, META)
     with torch.no_grad(), live_peak() as peak:
         model(*inputs)
-    return peak.bytes
+    # The prompt's keys and values of every layer stay all the time.
+    kept = 2 * tokens * (config.cross_width or config.width) * weights.dtype.itemsize
+    return peak.bytes + max(config.depth - 2, 0) * kept
 
 
 def weight_bytes(config: TransformerConfig, weights: Weights) -> tuple[int, int]:
