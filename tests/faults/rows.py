@@ -77,17 +77,37 @@ FAULTS = {
     67: "No network",
 }
 EXCEPTIONS = {
-    34: "2026-11-27: there is no page yet. Answers are JSON, with headers that let nothing run.",
-    52: "2026-11-27: there are no LoRA files yet.",
     55: "2026-11-27: no release came before this one, so there is nothing to bring up to date; "
     "a real store of this one is kept for the next.",
-    61: "2026-11-27: clips are drawn, not read from files; there are none to be broken.",
 }
 """Rows, or parts of rows, without a test: since when, and why."""
+_TRAINING = "faults/test_training_faults.py"
 ALSO = {
-    35: ("test_media.py", "test_tags_lose_control_characters_and_excess"),
-    60: ("test_train.py", "test_a_killed_run_resumes_to_the_same_bytes"),
-    62: ("test_train.py", "test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_checkpoint"),
+    34: (
+        (
+            "studio/test_studio.py",
+            "test_script_tags_are_text_and_four_megabytes_are_kept_and_refused_with_a_reason",
+        ),
+    ),
+    35: (("test_media.py", "test_tags_lose_control_characters_and_excess"),),
+    52: (
+        (_TRAINING, "test_a_lora_of_another_model_is_refused_by_both_hashes"),
+        (_TRAINING, "test_a_header_that_does_not_fit_is_refused"),
+        (_TRAINING, "test_tensors_that_are_missing_added_misshapen_or_not_finite_are_refused"),
+        (_TRAINING, "test_the_verbs_refuse_a_foreign_lora_in_one_line"),
+    ),
+    60: (
+        ("test_train.py", "test_a_killed_run_resumes_to_the_same_bytes"),
+        (_TRAINING, "test_a_killed_run_ends_with_the_bytes_of_one_that_was_not"),
+    ),
+    61: (
+        (_TRAINING, "test_damaged_clips_and_vanished_shards_are_left_out_and_the_order_stays"),
+        (_TRAINING, "test_more_damaged_clips_than_allowed_end_the_run_by_name"),
+    ),
+    62: (
+        ("test_train.py", "test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_checkpoint"),
+        (_TRAINING, "test_a_loss_that_is_no_number_ends_the_run_and_the_good_state_stays"),
+    ),
 }
 """Tests of a row that have no number in their names."""
 SOAKED = {
@@ -106,9 +126,10 @@ _TEST = re.compile(r"^def test_rows?_((?:\d+_(?:and_)?)+)(\w+)", re.MULTILINE)
 def tests() -> dict[int, list[str]]:
     """Lines of the page for each row: what a test says, and where it stands."""
     found: dict[int, list[str]] = {number: [] for number in FAULTS}
-    for number, (name, test) in ALSO.items():
-        assert f"def {test}(" in (TESTS / name).read_text("utf-8"), test
-        found[number].append(f"{test.removeprefix('test_').replace('_', ' ')} (`tests/{name}`)")
+    for number, others in ALSO.items():
+        for name, test in others:
+            assert f"def {test}(" in (TESTS / name).read_text("utf-8"), test
+            found[number].append(f"{test.removeprefix('test_').replace('_', ' ')} (`tests/{name}`)")
     for path in sorted(TESTS.rglob("test_*.py")):
         for numbers, sentence in _TEST.findall(path.read_text("utf-8")):
             line = f"{sentence.replace('_', ' ')} (`{path.relative_to(TESTS.parent)}`)"
