@@ -77,4 +77,4 @@ $(VENV)/.core: $(VENV)/.uv pyproject.toml constraints.txt
 	$(INSTALL) . && touch $@
 
 $(VENV)/.setup: $(VENV)/.core
-	$(INSTALL) ".[official,train,serve,fleet,interp,dev]" && touch $@
+	$(INSTALL) ".[official,train,data,serve,fleet,interp,dev]" && touch $@
