@@ -10,6 +10,7 @@ import { writeLike } from "./write.js";
 const ARMED_MS = 4000;
 let film = null;
 let told = "";
+let shownFacts = "";
 
 /** The same request sent again after a line broke makes nothing twice. */
 let sent = { text: "", key: "" };
@@ -300,6 +301,9 @@ export function showFacts(now) {
     "SHA-256": now.sha256,
     Id: now.id,
   };
+  const text = JSON.stringify(facts);
+  if (text === shownFacts) return;
+  shownFacts = text;
   const rows = Object.entries(facts).filter(([, value]) => value !== "" && value != null);
   $("facts").lastElementChild.replaceChildren(
     ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]),
