@@ -47,7 +47,7 @@ from longtake.server.store import Store
 PARTS = (
     "requests", "cancels", "listeners", "slowdown", "downloads", "uploads", "queue", "soak",
 )  # fmt: skip
-PAIRS, WINDOW_S = 5, 4.0
+PAIRS, WINDOW_S = 4, 4.0
 """Windows with and without load by turns, and how long each is."""
 BIG = 256 * 2**20
 """Bytes of the film that is downloaded."""
@@ -322,7 +322,7 @@ def claims(path: Path) -> dict[str, float]:
 async def run(part: str, server: Server, asked: argparse.Namespace) -> None:
     match part:
         case "requests":
-            await requests(server, asked.seconds or 30)
+            await requests(server, asked.seconds or 20)
         case "cancels":
             await cancels(server, asked.cancels)
         case "listeners":

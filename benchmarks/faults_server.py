@@ -115,7 +115,8 @@ def soak(rounds: int, seed: int) -> dict[str, object]:
             start = time.perf_counter()
             wanted = made(server, ask(server, "POST", "/v1/videos", TAKE)["id"])["sha256"]
             length_s = time.perf_counter() - start
-            for _ in range(rounds):
+            for number in range(rounds):
+                print(f"round {number + 1} of {rounds}", file=sys.stderr)
                 wrong += play_round(server, wanted, length_s, dice)
         finally:
             server.stop()
