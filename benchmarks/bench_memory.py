@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtake.config import TransformerConfig, frames_for, latent_frames_for
+from longtake.kernels import ops
 from longtake.kernels.ops import Memory
 from longtake.kernels.reference.attention import rotate
 from longtake.model import LayerState, State, Transformer
@@ -108,8 +109,9 @@ class CachedAttention(SelfAttention):
         rotary: Rotary,
         chunks: tuple[int, ...],  # noqa: ARG002 - one chunk at a time
         past: Cache | None,
+        share: None = None,  # noqa: ARG002 - one device
     ) -> tuple[Float[Tensor, "b n d"], Cache]:
-        q, k, v = self._project(x)
+        q, k, v = ops.packed_heads(self.qkv(x), self.norm_q, self.norm_k, self.heads)
         q, k = rotate(q, *rotary), rotate(k, *rotary)
         if past is None:
             cache = Cache(k, v)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
+from longtake.kernels import ops
 from longtake.kernels.reference.attention import rotate
 from longtake.model import Transformer
 
@@ -31,7 +32,7 @@ def test_the_cache_gives_what_softmax_under_a_causal_mask_gives():
         first, cache = layer.advance(x[:, :18], bench.turns_of(CASE, 3, 0), (18,), None)
         room = bench.Cache(*(F.pad(part, (0, 0, 0, 12)) for part in cache))
         rest, _ = layer.advance(x[:, 18:], bench.turns_of(CASE, 2, 3), (12,), room)
-        q, k, v = layer._project(x)
+        q, k, v = ops.packed_heads(layer.qkv(x), layer.norm_q, layer.norm_k, layer.heads)
         mask = torch.ones(30, 30, dtype=torch.bool)
         mask[:18, 18:] = False
         y = F.scaled_dot_product_attention(rotate(q, *turns), rotate(k, *turns), v, attn_mask=mask)

@@ -11,15 +11,19 @@ from longtake.config import (
     CausalConfig,
     Cue,
     JumpConfig,
+    LoraUse,
     ModelConfig,
     SampleConfig,
     Sampling,
+    ShardedConfig,
     TextConfig,
     TrainConfig,
     TransformerConfig,
     from_dict,
+    lora_use,
     to_dict,
 )
+from longtake.config.limits import latent_chunks
 from longtake.errors import SettingError
 
 
@@ -265,3 +269,50 @@ def test_a_prompt_gains_weight_over_a_time_that_a_take_can_have():
 def test_what_a_film_should_not_show_has_a_longest_length():
     with pytest.raises(SettingError, match="negative has 10,001 characters"):
         SampleConfig(negative="x" * 10_001)
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "strength"),
+    [
+        ("a.safetensors", "a.safetensors", 1.0),
+        ("a.safetensors:0.8", "a.safetensors", 0.8),
+        ("a.safetensors:-1", "a.safetensors", -1.0),
+        ("odd:name.safetensors", "odd:name.safetensors", 1.0),
+        ("odd:name.safetensors:2", "odd:name.safetensors", 2.0),
+    ],
+)
+def test_a_lora_is_named_with_or_without_its_strength(text, file, strength):
+    assert lora_use(text) == LoraUse(file=file, strength=strength)
+
+
+@pytest.mark.parametrize("text", ["a.safetensors:nan", "a.safetensors:11", "a:inf", ""])
+def test_unbelievable_strengths_are_refused(text):
+    with pytest.raises(SettingError):
+        lora_use(text)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_change_of_the_seed_is_a_seed(seed):
+    with pytest.raises(SettingError, match=f"seed must be .* got {seed} at 2 s"):
+        Cue(at_s=2.0, text="", seed=seed)
+    assert not Cue(at_s=2.0, text="", seed=7).text
+
+
+@pytest.mark.parametrize(
+    ("latent", "chunk", "wanted"),
+    [
+        (21, 5, (6, 5, 5, 5)),
+        (20, 5, (5, 5, 5, 5)),
+        (24, 5, (9, 5, 5, 5)),
+        (3, 5, (3,)),
+        (1, 1, (1,)),
+    ],
+)
+def test_the_first_chunk_takes_what_is_left_over(latent, chunk, wanted):
+    assert latent_chunks(latent, chunk) == wanted
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"learning_rate": float("nan")}, {"chunk": -1}])
+def test_impossible_settings_of_a_sharded_training_are_refused(changes):
+    with pytest.raises(SettingError, match=f"{next(iter(changes))} must be"):
+        replace(ShardedConfig(), **changes)

@@ -10,7 +10,7 @@ from training_help import loaded, random_factors, save_model, save_random_lora
 
 from longtake.checkpoints import content_hash
 from longtake.cli.main import DONE, run
-from longtake.config import LoraUse, SampleConfig, TransformerConfig, lora_use
+from longtake.config import LoraUse, SampleConfig, TransformerConfig
 from longtake.errors import SettingError
 from longtake.media.manifest import from_tags
 from longtake.media.video import read_metadata, read_video
@@ -218,26 +218,6 @@ def test_merging_makes_a_model_that_films_as_the_lora_does(model, tmp_path, monk
     assert "holds a model already" in capsys.readouterr().err
     assert run(["lora", "merge", "-o", "n"]) == 2
     assert "the LoRA is missing" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "file", "strength"),
-    [
-        ("a.safetensors", "a.safetensors", 1.0),
-        ("a.safetensors:0.8", "a.safetensors", 0.8),
-        ("a.safetensors:-1", "a.safetensors", -1.0),
-        ("odd:name.safetensors", "odd:name.safetensors", 1.0),
-        ("odd:name.safetensors:2", "odd:name.safetensors", 2.0),
-    ],
-)
-def test_a_lora_is_named_with_or_without_its_strength(text, file, strength):
-    assert lora_use(text) == LoraUse(file=file, strength=strength)
-
-
-@pytest.mark.parametrize("text", ["a.safetensors:nan", "a.safetensors:11", "a:inf", ""])
-def test_unbelievable_strengths_are_refused(text):
-    with pytest.raises(SettingError):
-        lora_use(text)
 
 
 def test_too_many_loras_are_refused(model, tmp_path):

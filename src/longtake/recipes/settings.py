@@ -24,12 +24,15 @@ def load_recipe(name_or_file: str) -> PrevizRecipe:
     if name_or_file in RECIPES:
         return PrevizRecipe()
     path = Path(name_or_file)
-    if not path.exists():
+    try:
+        return merged(PrevizRecipe(), path)
+    except SettingError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         near = get_close_matches(path.stem, RECIPES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"recipes are {', '.join(RECIPES)}"
         msg = f"no recipe and no settings file is named {name_or_file!r}; {hint}"
-        raise SettingError(msg)
-    return merged(PrevizRecipe(), path)
+        raise SettingError(msg) from error
 
 
 def merged(recipe: Recipe, path: Path) -> Recipe:
