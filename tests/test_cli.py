@@ -137,6 +137,7 @@ class Broken:
     """A model that fails in the middle of a film."""
 
     name, model_hash, precision, config = "previz", "", "fp32", SimpleNamespace(chunk=0)
+    loras = ()
     defaults = SampleConfig()
     device = torch.device("cpu")
 

@@ -32,7 +32,7 @@ from longtake.errors import SettingError
 from longtake.media.picture import read_picture
 from longtake.official.folder import PublicModel, read_model
 from longtake.official.longsana import LEVELS
-from longtake.official.pipeline import OfficialPipeline, Running, checked_loras
+from longtake.official.pipeline import OfficialPipeline, Offload, Running, checked_loras
 from longtake.official.record import PublicRecord
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import fingerprint, licences_of, locate
@@ -83,16 +83,7 @@ def film_of(
         arithmetic = arithmetic_for_public(found, model, device)
         if note := arithmetic.note(device):
             warnings.append(note)
-        running = Running(
-            device=device,
-            dtype=arithmetic.dtype,
-            how=arithmetic.how,
-            offload=public.offload or "text",
-            cache=cache_folder() / "embeddings",
-            # Read and checked here, before any other work.
-            loras=checked_loras(found, lora.uses),
-            decode_on=place.decoder,
-        )
+        running = _running(found, arithmetic, device, public.offload or "text", lora, place.decoder)
         pipe = OfficialPipeline(found, running, place.team)
         pipe.check(text, settings)
         picture, checksum, notes = _first(take.image, settings)
@@ -102,23 +93,29 @@ def film_of(
         for note in (*several, *warnings, str(licences)):
             show.note(note)
         record = PublicRecord(
-            prompt=text,
-            model=model.model,
+            prompt=text, model=model.model, version=__version__, settings=settings,
             model_hash=hash_with(fingerprint(found.folder), running.loras),
-            version=__version__,
-            settings=settings,
-            precision=arithmetic.name,
-            licences=licences,
-            picture=checksum,
+            precision=arithmetic.name, licences=licences, picture=checksum,
             loras=tuple(replace(use, file=Path(use.file).name) for use in running.loras),
-        )
+        )  # fmt: skip
         events = pipe.stream(text, settings, image=picture)
         if not place.team.first:
             follow(events)
             return
-        tags = record.tags() if out.metadata else {}
-        warnings += write_film(events, record, output, tags, show)
+        warnings += write_film(events, record, output, record.tags() if out.metadata else {}, show)
     tell_report(_report(record, output, started, warnings), out)
+
+
+def _running(
+    found: PublicModel, arithmetic: Arithmetic, device: torch.device, offload: Offload,
+    lora: LoraOptions, decoder: torch.device | None,
+) -> Running:  # fmt: skip
+    """How the film is computed; LoRAs are read and checked here, before any other work."""
+    return Running(
+        device=device, dtype=arithmetic.dtype, how=arithmetic.how, offload=offload,
+        cache=cache_folder() / "embeddings", loras=checked_loras(found, lora.uses),
+        decode_on=decoder,
+    )  # fmt: skip
 
 
 def _first(path: Path | None, settings: OfficialConfig) -> tuple[Picture | None, str, list[str]]:

@@ -45,7 +45,8 @@ def load_transformer(
 
     Args:
         folder: With a config.json and safetensors, whole or in shards.
-        dtype: Arithmetic and memory of the weights that are not in few bits.
+        dtype: Arithmetic and memory of the weights that are not in few bits; beside few bits
+            their numbers are those of bf16, as when they are stored so.
         device: Where they go.
         how: Format that weights stored in full are put into, on the host; None: they stay.
         encoder: Where the rounding runs; None: on the host.
@@ -61,16 +62,16 @@ def load_transformer(
         fill_quantized(model, folder / WEIGHTS, folder / CONFIG, dtype, device)
         return model
     # In full it need not fit the device.
-    place = HOST if how else device
+    place, full = (HOST, torch.bfloat16) if how else (device, dtype)
     keys = key_map(config, shapes_of(model), "diffusers")
     with open_tensors(folder / WEIGHTS, public_shapes(keys)) as read:
         for name, stored in keys.items():
-            tensor = joined(stored, (read(n) for n in stored.names)).to(place, dtype, copy=True)
+            tensor = joined(stored, (read(n) for n in stored.names)).to(place, full, copy=True)
             model.load_state_dict({name: tensor}, strict=False, assign=True)
     lay(model)
     if how:
         quantize(model, how, low_layers(model, how), encoder)
-    return model.to(device).requires_grad_(False)
+    return model.to(device, dtype).requires_grad_(False)
 
 
 def save_transformer(model: Transformer, folder: Path, *, causal: bool = False) -> None:

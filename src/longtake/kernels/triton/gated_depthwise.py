@@ -129,73 +129,17 @@ def _sweep(
         u4 = _load(x, row + 3, column, height, width, stride, channel, fits, TANH)
         u5 = _load(x, row + 4, column, height, width, stride, channel, fits, TANH)
         last_a0, own_a0, next_a0 = _row(
-            last_a0,
-            own_a0,
-            bias_a,
-            u0,
-            u1,
-            u2,
-            a00,
-            a01,
-            a02,
-            a10,
-            a11,
-            a12,
-            a20,
-            a21,
-            a22,
-        )
+            last_a0, own_a0, bias_a, u0, u1, u2, a00, a01, a02, a10, a11, a12, a20, a21, a22,
+        )  # fmt: skip
         last_a1, own_a1, next_a1 = _row(
-            last_a1,
-            own_a1,
-            bias_a,
-            u1,
-            u2,
-            u3,
-            a00,
-            a01,
-            a02,
-            a10,
-            a11,
-            a12,
-            a20,
-            a21,
-            a22,
-        )
+            last_a1, own_a1, bias_a, u1, u2, u3, a00, a01, a02, a10, a11, a12, a20, a21, a22,
+        )  # fmt: skip
         last_a2, own_a2, next_a2 = _row(
-            last_a2,
-            own_a2,
-            bias_a,
-            u2,
-            u3,
-            u4,
-            a00,
-            a01,
-            a02,
-            a10,
-            a11,
-            a12,
-            a20,
-            a21,
-            a22,
-        )
+            last_a2, own_a2, bias_a, u2, u3, u4, a00, a01, a02, a10, a11, a12, a20, a21, a22,
+        )  # fmt: skip
         last_a3, own_a3, next_a3 = _row(
-            last_a3,
-            own_a3,
-            bias_a,
-            u3,
-            u4,
-            u5,
-            a00,
-            a01,
-            a02,
-            a10,
-            a11,
-            a12,
-            a20,
-            a21,
-            a22,
-        )
+            last_a3, own_a3, bias_a, u3, u4, u5, a00, a01, a02, a10, a11, a12, a20, a21, a22,
+        )  # fmt: skip
         u0 = _load(x, row - 1, column, height, width, stride, gate, fits, TANH)
         u1 = _load(x, row, column, height, width, stride, gate, fits, TANH)
         u2 = _load(x, row + 1, column, height, width, stride, gate, fits, TANH)
@@ -203,73 +147,17 @@ def _sweep(
         u4 = _load(x, row + 3, column, height, width, stride, gate, fits, TANH)
         u5 = _load(x, row + 4, column, height, width, stride, gate, fits, TANH)
         last_b0, own_b0, next_b0 = _row(
-            last_b0,
-            own_b0,
-            bias_b,
-            u0,
-            u1,
-            u2,
-            b00,
-            b01,
-            b02,
-            b10,
-            b11,
-            b12,
-            b20,
-            b21,
-            b22,
-        )
+            last_b0, own_b0, bias_b, u0, u1, u2, b00, b01, b02, b10, b11, b12, b20, b21, b22,
+        )  # fmt: skip
         last_b1, own_b1, next_b1 = _row(
-            last_b1,
-            own_b1,
-            bias_b,
-            u1,
-            u2,
-            u3,
-            b00,
-            b01,
-            b02,
-            b10,
-            b11,
-            b12,
-            b20,
-            b21,
-            b22,
-        )
+            last_b1, own_b1, bias_b, u1, u2, u3, b00, b01, b02, b10, b11, b12, b20, b21, b22,
+        )  # fmt: skip
         last_b2, own_b2, next_b2 = _row(
-            last_b2,
-            own_b2,
-            bias_b,
-            u2,
-            u3,
-            u4,
-            b00,
-            b01,
-            b02,
-            b10,
-            b11,
-            b12,
-            b20,
-            b21,
-            b22,
-        )
+            last_b2, own_b2, bias_b, u2, u3, u4, b00, b01, b02, b10, b11, b12, b20, b21, b22,
+        )  # fmt: skip
         last_b3, own_b3, next_b3 = _row(
-            last_b3,
-            own_b3,
-            bias_b,
-            u3,
-            u4,
-            u5,
-            b00,
-            b01,
-            b02,
-            b10,
-            b11,
-            b12,
-            b20,
-            b21,
-            b22,
-        )
+            last_b3, own_b3, bias_b, u3, u4, u5, b00, b01, b02, b10, b11, b12, b20, b21, b22,
+        )  # fmt: skip
         at = column - 1
         _store(out, row, at, height, width, hidden, channel, fits, last_a0, last_b0, TANH)
         _store(out, row + 1, at, height, width, hidden, channel, fits, last_a1, last_b1, TANH)
