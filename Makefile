@@ -27,7 +27,7 @@ coverage: setup  # every line and branch of the small maths
 	$(BIN)/coverage report
 
 test-slow: setup  # the tests over ten seconds: a clean install, long films
-	$(BIN)/pytest -m "slow and not gpu and not compile and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not gpu and not compile and not soak"
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -m compile
 
 test-studio: setup  # the Studio in Chromium; what cannot be had here is said, and its tests skip

@@ -30,6 +30,7 @@ def error_of(capsys):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_report_plots_and_sheet_are_written(folder, capsys):
     (folder / "p.txt").write_text("\ufeffa red ball bounces on grass\n\na lawyer reads a poem\n")
     assert run(["evaluate", "--prompts", "p.txt", *FAST, "--json", "r.json"]) == DONE

@@ -291,6 +291,7 @@ def test_candidates_hold_every_move_in_every_shot_it_suits():
     assert ("close", "truck_left") not in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shot", [entry.name for entry in SHOTS])
 def test_moves_are_told_in_every_shot(shot):
     cone = Subject(kind="cone", colour="red", size="medium")

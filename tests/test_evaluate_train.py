@@ -60,6 +60,7 @@ def some_samples(count=8):
     )
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_it_can_be_loaded(clips, tmp_path):
     networks = [train(RECIPE, clips) for _ in range(2)]
     for one, other in zip(*(n.state_dict().values() for n in networks), strict=True):

@@ -59,6 +59,7 @@ def test_a_run_leaves_a_lora_curves_and_pictures_and_the_model_as_it_was(model, 
         finetune(recipe, out, latents, pipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [0, 1])
 def test_a_stopped_run_goes_on_to_the_same_bytes(tiny, tmp_path, monkeypatch, chunk):
     model = save_model(tmp_path / "model", replace(tiny, chunk=chunk))

@@ -76,6 +76,7 @@ def expected():
     return torch.cat([a.flatten() for a in average])
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_with_both_batches(tmp_path):
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
@@ -115,6 +116,7 @@ def test_workers_render_different_clips(size):
     assert sorted(made) == list(range(2 * size))
 
 
+@pytest.mark.slow
 def test_torchrun_hands_every_option_to_the_recipe_after_two_dashes():
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "--")
     command = (*launcher, "longtake.recipes", "--start", "x", "--help")

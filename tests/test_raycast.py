@@ -133,6 +133,7 @@ print((apart <= 2).float().mean().item(), apart.mean().item())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the Triton kernel needs triton installed"
 )

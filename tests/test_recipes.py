@@ -112,6 +112,7 @@ def killed_at(monkeypatch, target, name, moment):
     monkeypatch.setattr(target, name, dies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target, name, moment, point",
     [
@@ -145,6 +146,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(
         assert losses == [row["loss"] for row in rows(whole[0] / f"{stage}.csv")]
 
 
+@pytest.mark.slow
 def test_one_stage_after_the_other_makes_the_same_bytes_as_both_at_once(whole, tmp_path):
     first = run(RECIPE, tmp_path, stage="autoencoder", device=CPU)
     assert MODEL_FILE not in first.files

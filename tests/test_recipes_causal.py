@@ -104,6 +104,7 @@ def test_the_autoencoder_stays_as_it_was_and_the_rest_learns(whole, start):
     assert [same(part) for part in ("autoencoder", "text", "transformer")] == [True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "name", "moment", "point"),
     [
@@ -174,6 +175,7 @@ def test_a_batch_is_a_function_of_its_number():
     assert first[1].shape[:3] == (2, 2, 3)
 
 
+@pytest.mark.slow
 def test_half_of_the_clips_are_scenes_with_one_caption_and_half_are_scripts():
     scripts = merge(
         RECIPE, {"causal": {"render_batch": 8, "pool": 8, "frames": 161}, "takes": {"chunk": 5}}

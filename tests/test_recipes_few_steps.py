@@ -118,6 +118,7 @@ def test_the_autoencoder_stays_as_it_was_and_the_rest_learns(whole, start):
     assert [same(part) for part in ("autoencoder", "text", "transformer")] == [True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "name", "moment", "point"),
     [

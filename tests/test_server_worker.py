@@ -131,6 +131,7 @@ def _request(values):
     return from_dict(FilmRequest, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [2], indirect=True)
 def test_row_1_a_killed_worker_costs_a_block_and_not_a_byte(store, data, worker):
     calm = add(store, frames=129, steps=6)
@@ -149,6 +150,7 @@ def test_row_1_a_killed_worker_costs_a_block_and_not_a_byte(store, data, worker)
     assert sha(JobFiles(data, job).path(made["file"])) == wanted["sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [0], indirect=True)
 def test_a_killed_worker_of_a_film_in_one_pass_begins_again_and_gives_the_same_bytes(store, worker):
     calm = add(store, steps=60)

@@ -346,6 +346,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(capsys, more, told):
     assert not Path("scene").exists()
 
 
+@pytest.mark.slow
 def test_the_example_scene_is_made_by_the_embedded_model(tmp_path):
     more = ("--size", "224x128", "--steps", "1", "--quiet", "--no-slate")
     assert run(["shoot", str(EXAMPLE), *more, "-o", str(tmp_path / "scene")]) == DONE

@@ -229,6 +229,7 @@ def test_a_close_shot_says_nothing_of_size(whole):
         assert "size" not in {fact.attribute for fact in told.facts}
 
 
+@pytest.mark.slow
 def test_training_captions_of_each_level_use_its_whole_vocabulary():
     for level in (ACTION, WHOLE):
         scenes = sample_scenes(5000, np.random.default_rng(4), level=level)

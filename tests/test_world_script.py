@@ -48,6 +48,7 @@ def test_subjects_and_camera_go_on_where_the_last_beat_left_them():
                 assert torch.allclose(left.tan_half, right.tan_half, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_who_leaves_stays_away_for_the_stated_time_and_returns():
     gaps = set()
     for script in scripts(8):

@@ -57,6 +57,7 @@ def test_a_film_begins_with_the_picture_given(model, tmp_path):
     assert not torch.equal(with_picture, without)
 
 
+@pytest.mark.slow
 def test_every_option_changes_the_film_and_the_same_ones_give_the_same(model, tmp_path):
     films = []
     for number, more in enumerate((

@@ -104,6 +104,7 @@ def test_the_verb_tells_every_way_the_time_and_the_licences(model, capsys):
     assert "for public models" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_doctor_reads_every_byte_and_says_that_random_weights_do_not_predict(model, capsys):
     assert run(["doctor", "--model", str(model), "--device", "cpu"]) == 3
     out = capsys.readouterr().out

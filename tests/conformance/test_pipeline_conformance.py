@@ -176,6 +176,7 @@ def test_a_prompt_too_long_is_cut_and_said_so(reference_pipeline, tmp_path):
     assert short == []
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_seams_of_tiles_lie_40_db_below_the_untiled_picture():
     torch.manual_seed(0)

@@ -73,6 +73,7 @@ def blocks(server, job):
     return get(server, job)["block"] or 0
 
 
+@pytest.mark.slow
 def test_rows_1_3_and_22_everything_is_killed_and_the_film_has_the_same_bytes(server):
     wanted = until(server, post(server, frames=193, steps=6), *ENDED)
     job = post(server, frames=193, steps=6)
@@ -423,6 +424,7 @@ def test_row_20_a_head_that_does_not_come_is_not_waited_for(server):
         assert 8 < time.monotonic() - began < 14
 
 
+@pytest.mark.slow
 def test_row_21_a_listener_that_does_not_read_does_not_hold_up_the_others(server):
     job = post(server, frames=385, steps=20)
     deaf = []

@@ -232,6 +232,7 @@ def test_row_57_any_number_of_threads_gives_the_same_bytes(tmp_path, model):
     assert len(made) == 1
 
 
+@pytest.mark.slow
 def test_row_58_a_minute_needs_no_more_memory_than_ten_seconds(tmp_path, model):
     peaks = []
     for seconds in ("10", "60"):
