@@ -26,6 +26,13 @@ class LayerText(NamedTuple):
     """Added to each token's score, low where there is none; None if all of them are real."""
 
 
+class Words(NamedTuple):
+    """A prompt's tokens at the model's width, which each layer reads for itself."""
+
+    tokens: Float[Tensor, "b m d"]
+    mask: Bool[Tensor, "b m"]
+
+
 class SelfAttention(nn.Module):
     """Video tokens look at each other.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longtake.config import TransformerConfig
 from longtake.kernels import ops
-from longtake.model.attention import CrossAttention, LayerText, SelfAttention
+from longtake.model.attention import CrossAttention, LayerText, SelfAttention, Words
 from longtake.model.embeddings import NoiseLevelEmbedding, Rotary, rotary_3d
 from longtake.model.feed_forward import MixFeedForward
 from longtake.model.share import Share
@@ -34,9 +34,9 @@ class Layout(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A prompt as the layers read it; the same at every noise level."""
+    """A prompt as the layers read it, or are to read it; the same at every noise level."""
 
-    layers: tuple[LayerText, ...]
+    layers: tuple[LayerText | Words, ...]
 
 
 class Block(nn.Module):
@@ -64,7 +64,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "b t s d"],
         modulation: Float[Tensor, "b t 6 d"],
-        text: LayerText,
+        text: LayerText | Words,
         layout: Layout,
         past: LayerState | None = None,
     ) -> tuple[Float[Tensor, "b t s d"], LayerState | None]:
@@ -73,7 +73,7 @@ class Block(nn.Module):
         Args:
             x: Tokens.
             modulation: Shared shifts, scales and gates of each latent frame.
-            text: What this layer reads of the prompt.
+            text: What this layer reads of the prompt, or has read before.
             layout: Where the tokens stand and what they see.
             past: What the chunks before left, if causal.
         """
@@ -89,7 +89,8 @@ class Block(nn.Module):
         else:
             y = self.self_attention(y, rotary, tokens, share)
         x = ops.gated_residual(x, gate_a, y.view_as(x))
-        y = self.cross_attention(x.flatten(1, 2), text).view_as(x)
+        known = text if isinstance(text, LayerText) else self.cross_attention.read(*text)
+        y = self.cross_attention(x.flatten(1, 2), known).view_as(x)
         affine = self.ffn_norm_weight, self.ffn_norm_bias
         x, y = ops.residual_norm(x, y, shift_f, scale_f, self.eps, *affine)
         chunks = sight if causal else (x.shape[1],)
@@ -147,7 +148,7 @@ class Transformer(nn.Module):
             guidance: Guidance scale of each sample, for a model with guidance embedding.
             share: What other devices add, if these are some of the latent frames only.
         """
-        return self.predict(latents, sigma, self.read(text, mask), guidance, share)
+        return self.predict(latents, sigma, self._unread(text, mask), guidance, share)
 
     def read(
         self, text: Float[Tensor, "b m e"], mask: Bool[Tensor, "b m"], *, trim: bool = False
@@ -162,11 +163,9 @@ class Transformer(nn.Module):
         """
         if trim and len(mask) == 1 and bool(mask.any()):
             text, mask = text[:, mask[0]], mask[:, mask[0]]
-        inner = self.text_in(text.to(self.embed.weight.dtype))
-        text = self.text_out(F.gelu(inner, approximate="tanh"))
-        text = ops.rms_norm(text, self.text_norm, 1e-5)
+        words = self._words(text, mask)
         # A layer, or one that waits on the host (offload.Visiting) and has no other name for it.
-        layers = tuple(block.read(text, mask) for block in self.blocks)  # pyrefly: ignore
+        layers = tuple(block.read(*words) for block in self.blocks)  # pyrefly: ignore
         if trim and bool(mask.all()):
             layers = tuple(layer._replace(scores=None) for layer in layers)
         return Reading(layers)
@@ -219,7 +218,7 @@ class Transformer(nn.Module):
 
         Source: SANA-Video (arXiv 2509.24695), section 3.3.
         """
-        return self.go_on(latents, sigma, self.read(text, mask), chunks, past, share)
+        return self.go_on(latents, sigma, self._unread(text, mask), chunks, past, share)
 
     def go_on(
         self,
@@ -246,6 +245,15 @@ class Transformer(nn.Module):
         velocity = self._latents(self._velocity(x, embedding), grid)
         frames = share.frames if share else latents.shape[2]
         return velocity, State(tuple(layers), start + frames)
+
+    def _unread(self, text: Float[Tensor, "b m e"], mask: Bool[Tensor, "b m"]) -> Reading:
+        """A prompt for one pass: weights that lie in parts are whole only while a layer runs."""
+        return Reading((self._words(text, mask),) * len(self.blocks))
+
+    def _words(self, text: Float[Tensor, "b m e"], mask: Bool[Tensor, "b m"]) -> Words:
+        inner = self.text_in(text.to(self.embed.weight.dtype))
+        tokens = self.text_out(F.gelu(inner, approximate="tanh"))
+        return Words(ops.rms_norm(tokens, self.text_norm, 1e-5), mask)
 
     def _grid(self, latents: Float[Tensor, "b c t h w"]) -> tuple[int, int, int]:
         """Tokens along time, height and width."""
