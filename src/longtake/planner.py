@@ -103,7 +103,7 @@ class Weights:
 
 
 def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, weights: Weights) -> int:
-    """Bytes that one forward of the denoiser needs beside its weights.
+    """Bytes that one forward of the denoiser, its prompt read before, needs beside its weights.
 
     Args:
         config: The denoiser; its layers are alike, so two stand for all.
@@ -112,9 +112,9 @@ def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, weights: We
         weights: How they are held.
     """
     model = _network(replace(config, depth=min(config.depth, 2)), weights)
-    inputs = _inputs(config, grid, tokens, weights.dtype, META)
+    latents, sigma, text, mask = _inputs(config, grid, tokens, weights.dtype, META)
     with torch.no_grad(), live_peak() as peak:
-        model(*inputs)
+        model.predict(latents, sigma, model.read(text, mask))
     # The prompt's keys and values of every layer stay all the time.
     kept = 2 * tokens * (config.cross_width or config.width) * weights.dtype.itemsize
     return peak.bytes + max(config.depth - 2, 0) * kept
