@@ -49,10 +49,9 @@ def test_planned_memory_is_what_then_happens_to_5_percent(reference_pipeline, tm
     condition, _ = pipe.condition("a ball", SETTINGS)
     noise = pipe.noise(SETTINGS)
     next(pipe.denoise(noise, condition, SETTINGS))
+    denoiser, sigma = pipe.denoiser(), torch.full((1, noise.shape[2]), 0.5, dtype=torch.float64)
     with live_peak() as denoising:
-        pipe.velocity(
-            noise, torch.full((1, noise.shape[2]), 0.5, dtype=torch.float64), condition[0]
-        )
+        denoiser.predict(noise, sigma, denoiser.read(*condition[0]))
     list(pipe.decode(noise))
     with live_peak() as decoding:
         for _ in pipe.decode(noise):
