@@ -100,10 +100,10 @@ def test_a_forward_takes_what_was_planned(how):
     grid = (21, 64, 64)
     latents = torch.randn(1, 16, *grid, device=DEVICE)
     sigma = torch.full((1, 21), 0.5, device=DEVICE)
-    model(latents, sigma, *inputs[2:])
+    model.predict(latents, sigma, model.read(*inputs[2:]))
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    model(latents, sigma, *inputs[2:])
+    model.predict(latents, sigma, model.read(*inputs[2:]))
     measured = torch.cuda.max_memory_allocated() - before
     assert forward_peak(SMALL, grid, 12, weights) == pytest.approx(measured, rel=0.15)
     held = sum(weight.nbytes for weight in model.parameters())
