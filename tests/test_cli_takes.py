@@ -310,6 +310,7 @@ def test_an_extended_take_with_words_keeps_every_frame_before_them():
     assert from_tags(read_metadata(Path("on.mp4"))).cues[0].text == "a green sphere"
 
 
+@pytest.mark.slow
 def test_an_extended_take_can_be_extended_and_stopped_and_resumed(folder, monkeypatch):
     make("--keep", "--no-metadata", seconds="1.75")
     make("--no-metadata", name="long.mp4", seconds="5.75")
@@ -409,6 +410,7 @@ def test_of_a_long_film_the_last_five_seconds_are_shown_to_the_model(capsys):
     assert "goes on from the last 5.06 s" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_a_stopped_extension_of_any_film_goes_on_without_it(monkeypatch):
     video(Path("any.mp4"))

@@ -273,6 +273,7 @@ def test_shards_are_tars_that_anything_reads_with_their_checksums(done):
                 assert tar.extractfile(f"{sample.key}.{ending}").read() == raw
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(films, done, tmp_path, monkeypatch):
     whole, _ = done
     plain = Child.cut
@@ -316,6 +317,7 @@ def test_a_film_that_kills_the_decoder_is_told_and_the_next_goes_on(films, tmp_p
         child.close()
 
 
+@pytest.mark.slow
 def test_the_verb_reports_counts_plots_and_every_clip(films, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few = tmp_path / "few"

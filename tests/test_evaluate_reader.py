@@ -45,6 +45,7 @@ def scene(*subjects, **place):
     return scene_of(list(subjects), **place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("light", "ground"),
     [(LIGHTS[n % len(LIGHTS)].name, entry.name) for n, entry in enumerate(GROUNDS)],

@@ -114,6 +114,7 @@ def test_trainings_end_by_steps_or_by_time():
     assert done[-1] < 1
 
 
+@pytest.mark.slow
 def test_clips_and_samples_are_what_is_true_of_the_scenes(clips):
     for clip in clips:
         scene, count = clip.scene, int(clip.scene.num_subjects[0])

@@ -203,6 +203,7 @@ def test_the_loss_falls_in_every_attention_mode(whole, tmp_path, monkeypatch, mo
     assert pipeline.load(str(tmp_path)).config.transformer.attention == mode
 
 
+@pytest.mark.slow
 def test_a_start_gives_all_networks_their_weights(whole, tmp_path):
     still = {"steps": 1, "learning_rate": 0.0, "muon_learning_rate": 0.0}
     recipe = merge(RECIPE, {"autoencoder": still, "transformer": still})

@@ -139,6 +139,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(
     assert [row["loss"] for row in rows(tmp_path)] == [row["loss"] for row in rows(whole[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["linear", "block"])
 def test_the_loss_falls_in_every_attention_mode_with_a_state(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(causal, "_rollout_strips", lambda *_: None)

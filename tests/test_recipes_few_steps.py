@@ -95,6 +95,7 @@ def rows(folder):
     return list(csv.DictReader((folder / "few_steps.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_the_model_that_is_left_is_sampled_in_its_own_four_steps_without_guidance(whole, kind):
     folder, outcome = whole
     model = pipeline.load(str(folder), device="cpu", precision="fp32")
@@ -220,6 +221,7 @@ def test_all_weights_of_the_student_learn_and_none_of_the_teacher(kind, precisio
     assert all(p.grad is None for part in teacher for p in part.parameters())
 
 
+@pytest.mark.slow
 def test_guidance_is_learned(kind):
     """A copy comes nearer to its guided teacher, on clips and own jumps it was not trained on."""
     teacher = networks(shapes_of(kind))[:2]

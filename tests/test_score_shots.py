@@ -31,6 +31,7 @@ def pipe(request, tiny):
     return Pipeline(name="tiny", model_hash="0" * 64, config=config, parts=parts)
 
 
+@pytest.mark.slow
 def test_a_shot_after_a_cut_is_the_film_of_its_line_alone(pipe):
     rows = list(score_shots.film_list(pipe, Reader(None), draw(2, 0), SETTINGS, "cut"))
     assert len(rows) == 2
@@ -40,6 +41,7 @@ def test_a_shot_after_a_cut_is_the_film_of_its_line_alone(pipe):
     assert score_shots.scores(rows)["ratio"] in (None, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipe", [2], indirect=True)
 @pytest.mark.parametrize("kind", ["continue", "dissolve"])
 def test_a_list_of_continued_shots_is_scored_without_cuts(pipe, kind):

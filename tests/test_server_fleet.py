@@ -208,6 +208,7 @@ def run(data, pipe, desk, name, stop):
     worker._work(lease)
 
 
+@pytest.mark.slow
 def test_a_take_goes_on_at_another_far_worker_to_the_bytes_of_a_near_one(tmp_path, tiny, data):
     model = write_model(tmp_path / "tiny", replace(tiny, chunk=2))
     pipe, store, stop = load(str(model)), Store(data / STORE), threading.Event()

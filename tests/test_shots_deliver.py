@@ -176,6 +176,7 @@ def test_the_master_is_tagged_timed_and_copied_from_the_shots():
     assert packets == bodies
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_a_cut_is_numbered_and_the_plain_names_mean_the_newest():
     assert shoot() == DONE
@@ -229,6 +230,7 @@ def corner(frame, lines):
     return float(np.abs(frame[rows].astype(int) - wanted[rows]).mean())
 
 
+@pytest.mark.slow
 def test_the_copy_has_a_slate_and_says_shot_take_timecode_and_seed(folder):
     assert run(["shoot", "scene.csv", "--size", "384x192", *SMALL[2:], "--rate", "29.97"]) == DONE
     film, _ = read_video(Path("scene/scene_slate.mp4"))
@@ -256,6 +258,7 @@ def test_the_clean_master_has_no_burn_in():
     assert Path("scene/scene.mp4").read_bytes() == clean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "word"), [(0.5, "shorter"), (5, "longer, and was cut")])
 def test_a_guide_track_leaves_the_length_of_the_film(folder, capsys, sound, seconds, word):
     sound(folder / "guide.wav", seconds)

@@ -168,6 +168,7 @@ def test_row_13_a_take_that_became_read_only_is_told_and_stays_as_it_is(killed):
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_row_15_a_take_needs_few_open_files_however_many_chunks_it_has(tmp_path, model):
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
