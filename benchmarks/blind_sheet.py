@@ -79,7 +79,8 @@ def main() -> None:
     match options.verb:
         case "draw":
             refuse_late_draw(folder)
-            draw(longtake.load(options.model), options.seed, SampleConfig(), folder, kept)
+            model = longtake.load(options.model)
+            draw(model, options.seed, model.defaults, folder, kept)
         case "choices":
             print(json.dumps(CHOICES, indent=1))
         case "score":

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from longtake.config import AttentionMode, SampleConfig, TransformerConfig, merge
+from longtake.config import AttentionMode, TransformerConfig, merge
 from longtake.evaluate.prompts import draw
 from longtake.evaluate.reader.read import load_reader
 from longtake.evaluate.round_trip import film_scenes
@@ -167,7 +167,7 @@ def film_scores(folder: Path, setting: Setting, count: int, recipe: PrevizRecipe
     pipe = load(str(folder))
     reader = load_reader(device=pipe.device)
     size = recipe.transformer
-    settings = SampleConfig(width=size.width, height=size.height, frames=size.frames)
+    settings = replace(pipe.defaults, width=size.width, height=size.height, frames=size.frames)
     asked = draw(count, seed=0)
     read = [e for e in films(asked, pipe, reader, settings) if isinstance(e, Read)]
     inside, across = [], []

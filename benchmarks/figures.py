@@ -8,6 +8,7 @@ import csv
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -89,15 +90,23 @@ def draw(name: str, path: Path, model: Callable[[], Pipeline]) -> None:
             raise SystemExit(message)
 
 
+FURTHER = (
+    ("transformer_further", "two GPUs, more noise"),
+    ("transformer_whole", "the whole world"),
+    ("causal_whole", "by chunks"),
+)
+"""Logs of the runs after the first, and what was new in each."""
+
+
 def film(path: Path, model: Pipeline, settings: SampleConfig | None = None) -> None:
     """The README's film."""
-    settings = settings or SampleConfig(seed=SEED)
+    settings = settings or replace(model.defaults, seed=SEED)
     small_strips(path, [model.generate(FILM_PROMPT, settings=settings).frames], columns=8)
 
 
 def films(path: Path, model: Pipeline, settings: SampleConfig | None = None) -> None:
     """Films of varied prompts, first sample each."""
-    settings = settings or SampleConfig(seed=SEED)
+    settings = settings or replace(model.defaults, seed=SEED)
     made = [model.generate(prompt, settings=settings).frames for prompt in PROMPTS]
     small_strips(path, made, PROMPTS, columns=6)
 
@@ -135,11 +144,12 @@ def training(path: Path, logs: Path) -> None:
         left.set_ylim(bottom=float(np.quantile(quality, 0.02)))
         minutes, loss = curve(logs / "transformer.csv", "loss")
         plot(right, minutes, loss, "transformer: loss, mean squared error of the velocity")
-        further, harder = curve(logs / "transformer_further.csv", "loss")
-        right.plot(
-            minutes[-1] + further, harder, color=INK, linewidth=1.6, label="two GPUs, more noise"
-        )
-        right.set_xlim(0, minutes[-1] + further[-1])
+        end = minutes[-1]
+        for (name, label), shade in zip(FURTHER, np.linspace(0, 0.6, len(FURTHER)), strict=True):
+            further, harder = curve(logs / f"{name}.csv", "loss")
+            right.plot(end + further, harder, color=str(shade), linewidth=1.6, label=label)
+            end += further[-1]
+        right.set_xlim(0, end)
         right.legend(frameon=False)
         right.set_yscale("log")
         right.yaxis.set_major_formatter("{x:g}")

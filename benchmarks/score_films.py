@@ -10,13 +10,13 @@ line's libraries, as on a bare GPU machine.
 import argparse
 import json
 import time
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
 import torch
 
-from longtake.config import SampleConfig
 from longtake.evaluate.prompts import draw
 from longtake.evaluate.reader.read import FOLDER, load_reader
 from longtake.evaluate.report import write_json, write_worst
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--level", default="first", choices=[level.name for level in LEVELS])
     parser.add_argument("--films", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=SampleConfig().steps)
+    parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--reader", type=Path, default=FOLDER)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=get_args(Precision))
@@ -73,7 +73,8 @@ def share(given: tuple[argparse.Namespace, int]) -> list[tuple[int, Read]]:
     if options.emulate:
         choose_way(pipe.transformer, "emulate")
     reader = load_reader(options.reader, pipe.device)
-    settings = SampleConfig(steps=options.steps, seed=options.seed)
+    steps = options.steps or pipe.defaults.steps
+    settings = replace(pipe.defaults, steps=steps, seed=options.seed)
     numbers = range(job, len(asked), options.jobs)
     made = films([asked[number] for number in numbers], pipe, reader, settings)
     read = [event for event in made if isinstance(event, Read)]

@@ -62,14 +62,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a shot")
     parser.add_argument("--transition", default="cut", choices=["cut", "continue", "dissolve"])
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=SampleConfig().steps)
+    parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     began = time.perf_counter()
     asked = draw(options.lists * options.shots, options.seed, level_named(options.level))
     pipe = load(options.model, device=device_of(options.device))
     reader = load_reader(FOLDER, pipe.device)
-    settings = SampleConfig(steps=options.steps, frames=round(options.seconds * FPS))
+    steps = options.steps or pipe.defaults.steps
+    settings = replace(pipe.defaults, steps=steps, frames=round(options.seconds * FPS))
     rows = [
         seen
         for number in range(options.lists)

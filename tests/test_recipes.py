@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from longtake import pipeline
 from longtake.checkpoints import content_hash, read_json
-from longtake.config import ModelConfig, SampleConfig, TextConfig, from_dict, merge
+from longtake.config import ModelConfig, SampleConfig, Sampling, TextConfig, from_dict, merge
 from longtake.errors import CannotHere, OutputError, SettingError
 from longtake.presets import MODEL_FILE, find
 from longtake.recipes import autoencoder, denoiser, weights
+from longtake.recipes.causal import causal_shapes
 from longtake.recipes.folder import has_weights, resume_point, weights_path
 from longtake.recipes.previz import run
 from longtake.recipes.recipe import PrevizRecipe, world_words
@@ -287,10 +288,31 @@ def test_the_longest_captions_fit_the_text_encoder(level):
     assert sum(tokenizer.read(text).cut for text in told) == 0
 
 
-def test_the_defaults_are_what_the_embedded_model_was_trained_with():
-    recipe = PrevizRecipe()
+def test_the_examples_lead_to_the_embedded_model():
     shipped = from_dict(ModelConfig, read_json(find("previz").folder / MODEL_FILE))
-    assert recipe.model == shipped
+    by_chunks = causal_shapes(load_recipe(str(ROOT / "examples" / "causal_train.json")))
+    jumps = load_recipe(str(ROOT / "examples" / "few_steps_train.json")).jumps
+    few = Sampling(steps=jumps.steps, guidance=1.0, shift=jumps.shift, sampler="euler")
+    assert shipped == replace(by_chunks, sampling=few)
+
+
+@pytest.mark.parametrize(
+    ("example", "stage", "log"),
+    [
+        ("whole", "autoencoder", "autoencoder_whole"),
+        ("whole", "transformer", "transformer_whole"),
+        ("causal", "causal", "causal_whole"),
+        ("few_steps", "few_steps", "few_steps_whole"),
+    ],
+)
+def test_the_logs_of_the_embedded_model_are_kept(example, stage, log):
+    config = getattr(load_recipe(str(ROOT / "examples" / f"{example}_train.json")), stage)
+    last = rows(ROOT / "docs" / "training" / f"{log}.csv")[-1]
+    assert float(last["time_s"]) / 60 == pytest.approx(config.minutes, rel=0.1)
+
+
+def test_the_defaults_are_what_the_first_run_was_trained_with():
+    recipe = PrevizRecipe()
     for stage, config in (("autoencoder", recipe.autoencoder), ("transformer", recipe.transformer)):
         last = rows(ROOT / "docs" / "training" / f"{stage}.csv")[-1]
         assert int(last["step"]) == config.steps

@@ -32,7 +32,7 @@ PRESETS = (
     Preset(
         name="previz",
         folder=Path(__file__).parent / "weights" / "previz",
-        summary="the embedded toy-world model: 256x448, 16 fps, up to 5 seconds",
+        summary="the embedded toy-world model: 256x448, 16 fps, four steps, up to a minute",
     ),
 )
 

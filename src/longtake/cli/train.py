@@ -38,13 +38,15 @@ class TrainOptions:
     out: Path | None = None
     """Folder of the model; an unfinished run in it goes on where it stopped."""
     stage: Literal[
-        "all", "autoencoder", "transformer", "causal", "few_steps", "low", "full", "tune"
-    ] = "all"
+        "all", "autoencoder", "transformer", "causal", "few_steps", "first_jump",
+        "low", "full", "tune",
+    ] = "all"  # fmt: skip
     """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk,
-    few_steps makes it need four steps and no guidance. sana-video-2b: low, full, tune, causal."""
+    few_steps makes it need four steps and no guidance, first_jump makes that one heed captions
+    more. sana-video-2b: low, full, tune, causal."""
     start: Path | None = None
     """Folder of weights to go on from: an autoencoder for the transformer, a model for
-    causal and few_steps."""
+    causal, few_steps and first_jump."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -201,6 +203,9 @@ def _summary(
     if stage == "few_steps":
         made = f"a model that needs no guidance and few steps, {recipe.jumps.steps}"
         clips, frames = recipe.few_steps, recipe.few_steps.frames
+    if stage == "first_jump":
+        made = "a model of few steps that begins films as their captions say"
+        clips, frames = recipe.first_jump, recipe.transformer.frames
     following = (
         f'longtake generate "a red ball bounces on grass" --model {folder} '
         f"--size {clips.width}x{clips.height} --frames {frames}"

@@ -50,12 +50,16 @@ class TrainConfig:
     """Share of clips trained without caption, which guidance needs."""
     shift: float = 2.0
     """Timestep shift of the noise levels trained on; few_steps trains on those of its jumps."""
+    top: float = 0.0
+    """Share of noise levels drawn evenly from the top, 0.97 to 1, where a film begins."""
     kl: float = 2e-4
     """Weight of the autoencoder's KL term."""
     squared: float = 2.0
     """Weight of the autoencoder's squared error."""
     subjects: float = 0.0
     """Extra weight of the pixels of subjects and their shadows, for the autoencoder."""
+    simple: float = 0.0
+    """Share of renderings with scenes of the first level, which a wider world must not unlearn."""
     seed: int = 0
     """Seed of weights, clips, captions and noise."""
     pool: int = 1024
@@ -95,9 +99,11 @@ class TrainConfig:
             ("ema", self.ema, 0, 1),
             ("caption_dropout", self.caption_dropout, 0, 1),
             ("shift", self.shift, 0.1, 100),
+            ("top", self.top, 0, 1),
             ("kl", self.kl, 0, 10**6),
             ("squared", self.squared, 0, 10**6),
             ("subjects", self.subjects, 0, 10**6),
+            ("simple", self.simple, 0, 1),
             ("seed", self.seed, 0, MAX_SEED),
             ("pool", self.pool, 1, 10**7),
             ("render_batch", self.render_batch, 1, 10**5),

@@ -62,7 +62,7 @@ def stored_shape(rows: int, columns: int, how: Format) -> tuple[tuple[int, ...],
 
 
 def _encode_fp8(values: Float[Tensor, "rows columns"]) -> Packed:
-    scales = (values.abs().amax(dim=1) / E4M3_MAX).clamp_min(LEAST_SCALE)
+    scales = _over(values.abs().amax(dim=1), E4M3_MAX).clamp_min(LEAST_SCALE)
     # Clamped, for beyond its range the type has nothing but NaN.
     codes = (values / scales[:, None]).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
     return Packed(codes.view(torch.uint8), scales, None)
@@ -71,15 +71,20 @@ def _encode_fp8(values: Float[Tensor, "rows columns"]) -> Packed:
 def _encode_nvfp4(values: Float[Tensor, "rows columns"]) -> Packed:
     padded = F.pad(values, (0, -values.shape[1] % BLOCK))
     blocks = padded.unflatten(1, (-1, BLOCK))
-    whole = (values.abs().amax() / (E4M3_MAX * E2M1_MAX)).clamp_min(LEAST_SCALE)
+    whole = _over(values.abs().amax(), E4M3_MAX * E2M1_MAX).clamp_min(LEAST_SCALE)
     most = blocks.abs().amax(dim=2)
-    scales = (most / E2M1_MAX / whole).clamp(LEAST_E4M3, E4M3_MAX).to(E4M3)
+    scales = (_over(most, E2M1_MAX) / whole).clamp(LEAST_E4M3, E4M3_MAX).to(E4M3)
     scaled = (blocks / (scales.float() * whole)[:, :, None]).flatten(1)
     borders = torch.tensor(_BORDERS, device=values.device)
     codes = torch.bucketize(scaled.abs(), borders, out_int32=True).to(torch.uint8)
     codes |= (scaled < 0).to(torch.uint8) << 3
     bytes_ = codes[:, 0::2] | codes[:, 1::2] << 4
     return Packed(bytes_, scales.view(torch.uint8), whole[None])
+
+
+def _over(values: Float[Tensor, "*any"], divisor: float) -> Float[Tensor, "*any"]:
+    """A quotient rounded once; by a plain number a CUDA card multiplies with its inverse."""
+    return values / values.new_full((), divisor)
 
 
 def _unpacked(

@@ -13,7 +13,13 @@ from longtake.media.sheet import film_strips
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
 from longtake.pipeline import DECODE_CHUNK, Parts
-from longtake.recipes.denoiser import OUTER, compile_layers, drop_captions, first_fill
+from longtake.recipes.denoiser import (
+    OUTER,
+    compile_layers,
+    drop_captions,
+    first_fill,
+    noise_levels,
+)
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.recipes.weights import export_model, parts_from
 from longtake.rollout.grid import Grid
@@ -138,7 +144,7 @@ def _causal_inputs(filming: Filming) -> Prepare:
                 anchor = flow.logit_normal(rows, config.shift, generator, device)
                 levels = monotone_levels(rows, chunks, anchor, generator)
             case "independent":
-                levels = flow.logit_normal(rows * chunks, config.shift, generator, device)
+                levels = noise_levels(rows * chunks, config, generator, device)
                 levels = levels.view(rows, chunks)
         sigma = torch.cat([levels[:, :1], levels.repeat_interleave(takes.chunk, dim=1)], dim=1)
         sigma[:, 0] *= ~chance(takes.first_frame)

@@ -29,6 +29,8 @@ from longtake.world.level import level_named
 
 OUTER = ("text.tokens", "text.positions", "transformer.embed", "transformer.head")
 """First and last layers of text encoder and denoiser together, which Muon leaves alone."""
+_TOP = 0.97
+"""Where the top of the noise levels begins: the first step of a film of four ends there."""
 
 
 def train_transformer(
@@ -103,7 +105,7 @@ def _denoiser_inputs(config: TrainConfig) -> Prepare:
         clean, wordings = batch[0].float(), batch[1].long()
         tokens = drop_captions(wordings, config.caption_dropout, generator)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        level = flow.logit_normal(len(clean), config.shift, generator, clean.device)
+        level = noise_levels(len(clean), config, generator, clean.device)
         return clean, noise, level, tokens
 
     return prepare
@@ -123,6 +125,21 @@ def _denoiser_loss(text: TextEncoder, transformer: Transformer, config: TrainCon
         return errors.mean(), (errors.detach() * low).sum() / low.sum().clamp_min(1)
 
     return loss
+
+
+def noise_levels(
+    num: int, config: TrainConfig, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Levels of clips or chunks, of which some lie at the very top (`config.top`).
+
+    Logit-normal levels hardly ever do. A film begins there, and nothing but the caption says as
+    what: a model that has seen too little of it reads the noise's mean as the film's own light.
+    """
+    levels = flow.logit_normal(num, config.shift, generator, device)
+    if not config.top:
+        return levels
+    lot, place = torch.rand(2, num, generator=generator, device=device)
+    return torch.where(lot < config.top, _TOP + (1 - _TOP) * place, levels)
 
 
 def drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator) -> Tensor:

@@ -10,9 +10,9 @@ from longtake.presets import MODEL_FILE
 from longtake.storage import check_writable
 from longtake.train.loop import state_path
 
-STAGES = ("autoencoder", "transformer", "causal", "few_steps")
+STAGES = ("autoencoder", "transformer", "causal", "few_steps", "first_jump")
 """Stages in the order they run in."""
-Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps"]
+Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps", "first_jump"]
 """Stages of one run; all are those that begin from nothing, which is the first two."""
 
 
@@ -46,7 +46,9 @@ def check_folder(folder: Path, stage: Which, start: Path | None) -> None:
             "first, or name a folder that has one with --start"
         )
         raise SettingError(msg)
-    if stage in ("causal", "few_steps") and not (start and (start / MODEL_FILE).is_file()):
+    if stage in ("causal", "few_steps", "first_jump") and not (
+        start and (start / MODEL_FILE).is_file()
+    ):
         msg = (
             f"the {stage} stage goes on from a trained model; name its folder, with "
             f"{MODEL_FILE} and all weights, with --start"

@@ -10,6 +10,7 @@ from longtake.recipes.autoencoder import train_autoencoder
 from longtake.recipes.causal import train_causal
 from longtake.recipes.denoiser import train_transformer
 from longtake.recipes.few_steps import train_few_steps
+from longtake.recipes.first_jump import train_first_jump
 from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
 from longtake.recipes.recipe import PrevizRecipe
 from longtake.recipes.weights import fill
@@ -25,7 +26,7 @@ class Outcome:
     held_out_psnr: float | None
     """PSNR of the autoencoder on held-out clips in dB; None if its stage was left out."""
     held_out_loss: float | None = None
-    """Loss of the last two stages on held-out clips; None if both were left out."""
+    """Loss of the stages after the first two on held-out clips; None if all were left out."""
 
 
 def run(
@@ -45,7 +46,7 @@ def run(
         stage: The stages that begin from nothing, or one stage.
         device: Where to train.
         start: A folder of weights to go on from; the second stage alone needs its autoencoder, the
-            last two a whole model.
+            others a whole model.
         workers: Those who train together, each with a batch of its own; the first writes.
 
     Raises:
@@ -72,6 +73,8 @@ def run(
         loss = train_causal(recipe, folder, device, finished, workers)
     if stage == "few_steps":
         loss = train_few_steps(recipe, folder, device, finished, workers)
+    if stage == "first_jump":
+        loss = train_first_jump(recipe, folder, device, finished, workers)
     if stage != "autoencoder":
         workers.wait()
         drop_states(folder)

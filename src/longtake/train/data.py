@@ -21,6 +21,8 @@ from longtake.world.render import render_with_mask
 Batch = tuple[Tensor, ...]
 CAPTIONS = 2
 """Wordings kept of each clip."""
+_LOT = 3
+"""Keeps the choice of a batch's level apart from what else its number decides."""
 _LATE_START_S = 4.0
 """Short clips start anywhere in the first seconds of a scene."""
 
@@ -75,9 +77,13 @@ class Ring:
         return tuple(buffer.flatten(0, 1)[picked] for buffer in self.buffers)
 
 
-def scenes_of_batch(seed: int, number: int, clips: int, level: Level = FIRST) -> Scenes:
-    """The scenes of a batch, from its number alone."""
-    return sample_scenes(clips, np.random.default_rng([seed, number]), level=level)
+def scenes_of_batch(
+    seed: int, number: int, clips: int, level: Level = FIRST, simple: float = 0.0
+) -> Scenes:
+    """The scenes of a batch, from its number alone; some batches are of the first level."""
+    lot = np.random.default_rng([seed, number, _LOT]).random()
+    of = FIRST if lot < simple else level
+    return sample_scenes(clips, np.random.default_rng([seed, number]), level=of)
 
 
 def to_signed(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -91,7 +97,7 @@ def pixel_ring(
     """Short clips as bytes for the autoencoder; and where subjects are, if they weigh more."""
 
     def make(number: int) -> Batch:
-        scenes = scenes_of_batch(config.seed, number, config.render_batch, level)
+        scenes = scenes_of_batch(config.seed, number, config.render_batch, level, config.simple)
         starts = np.random.default_rng([config.seed, number, 1]).random(len(scenes))
         start_s = (starts * _LATE_START_S).astype(np.float32)
         size = {"frames": config.frames, "height": config.height, "width": config.width}
@@ -114,7 +120,7 @@ def latent_ring(
 
     @torch.no_grad()
     def make(number: int) -> Batch:
-        scenes = scenes_of_batch(config.seed, number, config.render_batch, level)
+        scenes = scenes_of_batch(config.seed, number, config.render_batch, level, config.simple)
         frames = render(
             scenes, frames=config.frames, height=config.height, width=config.width, device=device
         )

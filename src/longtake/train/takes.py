@@ -74,7 +74,7 @@ class Filming:
         config, rng = self.config, random.Random(f"{seed} {number}")
         films, told = [], []
         if plain := config.render_batch - self.scripts:
-            scenes = scenes_of_batch(seed, number, plain, self.level)
+            scenes = scenes_of_batch(seed, number, plain, self.level, config.simple)
             films.append(
                 render(
                     scenes, frames=config.frames, height=config.height, width=config.width,
