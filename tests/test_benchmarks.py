@@ -199,7 +199,7 @@ def test_the_training_figure_is_drawn_from_the_logs(tmp_path):
     metrics = {
         "autoencoder": "psnr",
         "transformer": "low_noise",
-        "transformer_further": "low_noise",
+        **{name: "low_noise" for name, _ in figures.FURTHER},
     }
     for name, metric in metrics.items():
         rows = [f"{n},{1 / n:.4f},{20 + n},1,1,{9 * n}\n" for n in range(1, 60)]
