@@ -113,7 +113,10 @@ def test_a_film_begun_by_torchrun_is_refused_with_the_way_that_works(monkeypatch
 
 @pytest.mark.parametrize(
     ("gpus", "complaint"),
-    [("0", "--gpus must be at least 1, got 0"), ("99", "share 21 latent frames; use --gpus 42 or")],
+    [
+        ("0", "--gpus must be at least 1, got 0"),
+        ("99", "by chunks has work for 2 GPUs, got --gpus 99; use"),
+    ],
 )
 def test_a_number_of_gpus_that_cannot_be_is_refused(gpus, complaint, capsys, tmp_path):
     asked = ["generate", "a red ball", "-o", str(tmp_path / "a.mp4"), "--device", "cpu"]

@@ -67,12 +67,7 @@ def train_first_jump(
     """
     config = recipe.first_jump
     shapes = from_dict(ModelConfig, read_json(start / MODEL_FILE))
-    if not shapes.chunk or shapes.sampling.guidance != 1:
-        msg = (
-            "the first_jump stage wants a model that goes on by chunks and needs no guidance, "
-            f"which {start} is not; run causal and few_steps before it"
-        )
-        raise SettingError(msg)
+    _check_few_steps(shapes, start)
     torch.manual_seed(config.seed)
     text, transformer, autoencoder = parts = parts_from(start, shapes, device)
     teacher = deepcopy(text).requires_grad_(False), deepcopy(transformer).requires_grad_(False)
@@ -107,6 +102,15 @@ def train_first_jump(
     logger.info("first_jump: held-out loss %.4f", quality)
     export_model(folder, parts, shapes)
     return quality
+
+
+def _check_few_steps(shapes: ModelConfig, start: Path) -> None:
+    if not shapes.chunk or shapes.sampling.guidance != 1:
+        msg = (
+            "the first_jump stage wants a model that goes on by chunks and needs no guidance, "
+            f"which {start} is not; run causal and few_steps before it"
+        )
+        raise SettingError(msg)
 
 
 @torch.compiler.set_stance("force_eager")
