@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sharding_work import write_clips
+from training_help import save_model
 
 from longtake.cli import main
 from longtake.cli.several import told
@@ -172,7 +173,7 @@ def test_training_whose_process_is_killed_ends_soon_and_keeps_its_last_state(tmp
 
 FILM = (
     "generate", "a red ball bounces on grass", "--device", "cpu", "--size", "96x64",
-    "--frames", "9", "--steps", "400", "--precision", "fp32", "--gpus", "2", "-o",
+    "--frames", "9", "--steps", "1000", "--precision", "fp32", "--gpus", "2",
 )  # fmt: skip
 
 
@@ -183,11 +184,11 @@ def children(pid):
     return [int(word) for word in found.stdout.split()]
 
 
-def filming(tmp_path):
-    """A film in the making by two processes, and those processes."""
-    film = tmp_path / "film.mp4"
+def filming(tmp_path, tiny):
+    """A film of one pass in the making by two processes, and those processes."""
+    film, model = tmp_path / "film.mp4", save_model(tmp_path / ".longtake-model", tiny)
     making = subprocess.Popen(
-        [sys.executable, "-m", "longtake", *FILM, str(film)],
+        [sys.executable, "-m", "longtake", *FILM, "--model", str(model), "-o", str(film)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     told_so = ""
@@ -204,8 +205,8 @@ def left(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_film_whose_process_is_killed_is_not_written(tmp_path, victim):
-    _, making, both = filming(tmp_path)
+def test_a_film_whose_process_is_killed_is_not_written(tmp_path, tiny, victim):
+    _, making, both = filming(tmp_path, tiny)
     os.kill(both[victim], signal.SIGKILL)
     started = time.monotonic()
     _, err = making.communicate(timeout=60)
@@ -216,8 +217,8 @@ def test_a_film_whose_process_is_killed_is_not_written(tmp_path, victim):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_processes_and_is_told_once(tmp_path):
-    _, making, both = filming(tmp_path)
+def test_ctrl_c_stops_all_processes_and_is_told_once(tmp_path, tiny):
+    _, making, both = filming(tmp_path, tiny)
     making.send_signal(signal.SIGINT)
     out, err = making.communicate(timeout=60)
     assert making.returncode == 130
@@ -228,8 +229,8 @@ def test_ctrl_c_stops_all_processes_and_is_told_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_end_when_what_began_them_is_killed(tmp_path):
-    _, making, both = filming(tmp_path)
+def test_processes_end_when_what_began_them_is_killed(tmp_path, tiny):
+    _, making, both = filming(tmp_path, tiny)
     making.kill()
     making.communicate(timeout=60)
     last = time.monotonic() + SOON_S

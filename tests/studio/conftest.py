@@ -1,6 +1,7 @@
 """A browser, a server with a tiny model, and a page whose errors fail the test."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from server_help import Server, write_model
@@ -48,6 +49,12 @@ def browser():
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("model") / "tiny", MODEL)
+
+
+@pytest.fixture(scope="session")
+def one_pass(tmp_path_factory):
+    """A model that goes on by no chunks."""
+    return write_model(tmp_path_factory.mktemp("model") / "once", replace(MODEL, chunk=0))
 
 
 @pytest.fixture(scope="session")

@@ -358,8 +358,10 @@ def test_a_film_is_cancelled_and_deleted(open_page, server):
     expect(page.locator("#empty")).to_be_visible()
 
 
-def test_the_embedded_model_offers_what_it_can_and_says_what_it_cannot(open_page, tmp_path):
-    server = Server(tmp_path, "previz")
+def test_a_model_of_one_pass_offers_what_it_can_and_says_what_it_cannot(
+    open_page, one_pass, tmp_path
+):
+    server = Server(tmp_path, one_pass)
     try:
         page = open_page(server.url)
         expect(page.locator("#no-picture")).to_contain_text("does not begin with a picture")
