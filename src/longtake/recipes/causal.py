@@ -1,7 +1,7 @@
 """Third stage: a model that makes films in one pass learns to go on from its own past."""
 
-import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +21,8 @@ from longtake.recipes.denoiser import (
     noise_levels,
 )
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
-from longtake.recipes.weights import export_model, parts_from
+from longtake.recipes.tuning import tune
+from longtake.recipes.weights import parts_from
 from longtake.rollout.grid import Grid
 from longtake.rollout.pixels import to_bytes
 from longtake.rollout.take import Committed, Take
@@ -30,12 +31,11 @@ from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD, split
 from longtake.train.causal import monotone_levels, two_streams
 from longtake.train.data import Batch, generator_for
-from longtake.train.loop import Loss, Prepare, Stage, Trainer
+from longtake.train.loop import Loss, Prepare, Stage
 from longtake.train.losses import chunk_loss
 from longtake.train.takes import Filming, take_batch, take_ring, told_tokens
 from longtake.world.window import WINDOW_TOKENS, window_words
 
-logger = logging.getLogger("longtake.train")
 _SHOWN = 6
 """Held-out clips in the preview."""
 
@@ -100,19 +100,9 @@ def train_causal(
         preview=preview,
         shapes=to_dict(shapes) | {"takes": to_dict(recipe.takes)},
     )
-    trainer = Trainer(stage, config, folder, workers)
-    held_out = take_batch(filming, HELD_OUT_SEED, 0, autoencoder, tokenizer)
-    if workers.first and not trainer.step:
-        logger.info(
-            "causal: held-out loss %.4f at the start", _held_out_loss(filming, loss, held_out)
-        )
-    trainer.run()
-    if not workers.first:
-        return None
-    quality = _held_out_loss(filming, loss, held_out)
-    logger.info("causal: held-out loss %.4f", quality)
-    export_model(folder, parts, shapes)
-    return quality
+    unseen = take_batch(filming, HELD_OUT_SEED, 0, autoencoder, tokenizer)
+    held_out = partial(_held_out_loss, filming, loss, unseen)
+    return tune(stage, config, folder, workers, held_out, parts, shapes)
 
 
 @torch.compiler.set_stance("force_eager")

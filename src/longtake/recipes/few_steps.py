@@ -1,8 +1,8 @@
 """Fourth stage: a model that needs many guided steps learns to make the same films in few."""
 
-import logging
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,18 +26,18 @@ from longtake.recipes.denoiser import (
     sample_strips,
 )
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe, world_words
-from longtake.recipes.weights import export_model, parts_from
+from longtake.recipes.tuning import tune
+from longtake.recipes.weights import parts_from
 from longtake.text import TextEncoder, Tokenizer
 from longtake.train.causal import after_history, history_states
 from longtake.train.data import Batch, Ring, generator_for, latent_ring
 from longtake.train.few_steps import Velocity, dpm_solver_2m, euler, mean_velocity
-from longtake.train.loop import Loss, Prepare, Stage, Trainer
+from longtake.train.loop import Loss, Prepare, Stage
 from longtake.train.losses import jump_loss
 from longtake.train.takes import Filming, check_whole_chunks, take_ring
 from longtake.vae import Autoencoder
 from longtake.world.level import level_named
 
-logger = logging.getLogger("longtake.train")
 Denoiser = tuple[TextEncoder, Transformer]
 
 
@@ -94,18 +94,9 @@ def train_few_steps(
         preview=preview,
         shapes=to_dict(shapes) | {"takes": to_dict(filming.takes), "jumps": to_dict(jumps)},
     )
-    trainer = Trainer(stage, config, folder, workers)
     other = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
-    unseen = _ring(other, shapes, autoencoder, ALONE)
-    if workers.first and not trainer.step:
-        logger.info("few_steps: held-out loss %.4f at the start", _held_out_loss(stage, unseen))
-    trainer.run()
-    if not workers.first:
-        return None
-    quality = _held_out_loss(stage, unseen)
-    logger.info("few_steps: held-out loss %.4f", quality)
-    export_model(folder, parts, shapes)
-    return quality
+    held_out = partial(_held_out_loss, stage, _ring(other, shapes, autoencoder, ALONE))
+    return tune(stage, config, folder, workers, held_out, parts, shapes)
 
 
 @torch.compiler.set_stance("force_eager")

@@ -7,9 +7,9 @@ mean of a film's latents from the caption alone: light and ground. All else of t
 the jumps after it, stay what they are in the model.
 """
 
-import logging
 import random
 from copy import deepcopy
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from longtake.parallel import ALONE, Workers
 from longtake.presets import MODEL_FILE
 from longtake.recipes.denoiser import OUTER, compile_layers, first_fill, sample_strips
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
-from longtake.recipes.weights import export_model, parts_from
+from longtake.recipes.tuning import tune
+from longtake.recipes.weights import parts_from
 from longtake.text import TextEncoder, Tokenizer
 from longtake.train.data import (
     Batch,
@@ -35,12 +36,11 @@ from longtake.train.data import (
     scenes_of_batch,
     to_signed,
 )
-from longtake.train.loop import Loss, Prepare, Stage, Trainer
+from longtake.train.loop import Loss, Prepare, Stage
 from longtake.vae import Autoencoder
 from longtake.world import render
 from longtake.world.level import level_named
 
-logger = logging.getLogger("longtake.train")
 Denoiser = tuple[TextEncoder, Transformer]
 
 
@@ -91,17 +91,9 @@ def train_first_jump(
         shapes=to_dict(shapes),
         one_shape=False,
     )
-    trainer = Trainer(stage, config, folder, workers)
     unseen = _ring(recipe, shapes, autoencoder, HELD_OUT_SEED, ALONE)
-    if workers.first and not trainer.step:
-        logger.info("first_jump: held-out loss %.4f at the start", _held_out_loss(stage, unseen))
-    trainer.run()
-    if not workers.first:
-        return None
-    quality = _held_out_loss(stage, unseen)
-    logger.info("first_jump: held-out loss %.4f", quality)
-    export_model(folder, parts, shapes)
-    return quality
+    held_out = partial(_held_out_loss, stage, unseen)
+    return tune(stage, config, folder, workers, held_out, parts, shapes)
 
 
 def _check_few_steps(shapes: ModelConfig, start: Path) -> None:
@@ -197,9 +189,7 @@ def _heeding(
         change = told(student, tokens, noise, levels[0]) - before
         mean = change.mean(dim=(3, 4), keepdim=True)
         seen = (noise - before).mean(dim=(3, 4)) - mean[..., 0, 0]
-        wanted = torch.cat(
-            [means[:, :, :1], means[:, :, 1:].expand(-1, -1, len(seen[0, 0]) - 1)], 2
-        )
+        wanted = torch.cat([means[:, :, :1], means[:, :, 1:].expand(-1, -1, shapes.chunk)], dim=2)
         error = (seen - wanted).square().mean()
         few = max(1, len(noise) // 2)
         kept = (change - mean).square().mean() + later(noise[:few], int(place), tokens[:few])

@@ -46,9 +46,7 @@ def check_folder(folder: Path, stage: Which, start: Path | None) -> None:
             "first, or name a folder that has one with --start"
         )
         raise SettingError(msg)
-    if stage in ("causal", "few_steps", "first_jump") and not (
-        start and (start / MODEL_FILE).is_file()
-    ):
+    if stage in STAGES[2:] and not (start and (start / MODEL_FILE).is_file()):
         msg = (
             f"the {stage} stage goes on from a trained model; name its folder, with "
             f"{MODEL_FILE} and all weights, with --start"
