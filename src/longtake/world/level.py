@@ -78,7 +78,7 @@ FIRST = Level(
         "crane_up",
     ),
 )
-"""What the embedded model was trained on."""
+"""What the embedded model was first trained on, and what is asked of it by default."""
 CAST = replace(
     FIRST,
     name="cast",
