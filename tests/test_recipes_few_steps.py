@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_help import TINY_MODEL
 
 from longtake import flow, pipeline
 from longtake.checkpoints import content_hash
@@ -31,16 +32,7 @@ RECIPE = merge(
     PrevizRecipe(),
     {
         "level": "action",
-        "model": {
-            "autoencoder": {
-                "latent_channels": 8, "widths": [16, 24, 32],
-                "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1, 1],
-            },
-            "transformer": {
-                "latent_channels": 8, "width": 48, "depth": 2, "heads": 2, "text_width": 24,
-            },
-            "text": {"width": 24, "depth": 1, "heads": 2},
-        },
+        "model": TINY_MODEL,
         "few_steps": {
             "steps": 5, "batch": 4, "frames": 13, "height": 64, "width": 64, "warmup": 1,
             "pool": 4, "render_batch": 2, "refresh_every": 2,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training_help import TINY_MODEL
 
 from longtake import flow, pipeline
 from longtake.config import Sampling, TrainConfig, merge
@@ -24,16 +25,7 @@ RECIPE = merge(
     PrevizRecipe(),
     {
         "level": "action",
-        "model": {
-            "autoencoder": {
-                "latent_channels": 8, "widths": [16, 24, 32],
-                "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1, 1],
-            },
-            "transformer": {
-                "latent_channels": 8, "width": 48, "depth": 2, "heads": 2, "text_width": 24,
-            },
-            "text": {"width": 24, "depth": 1, "heads": 2},
-        },
+        "model": TINY_MODEL,
         "first_jump": {
             "steps": 4, "batch": 2, "height": 64, "width": 64, "pool": 4, "render_batch": 2,
             "refresh_every": 2, "precision": "fp32", "compile": False, "log_every": 1,

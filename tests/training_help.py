@@ -25,6 +25,17 @@ RECIPE = merge(
         },
     },
 )  # fmt: skip
+TINY_MODEL = {
+    "autoencoder": {
+        "latent_channels": 8, "widths": [16, 24, 32],
+        "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1, 1],
+    },
+    "transformer": {
+        "latent_channels": 8, "width": 48, "depth": 2, "heads": 2, "text_width": 24,
+    },
+    "text": {"width": 24, "depth": 1, "heads": 2},
+}  # fmt: skip
+"""Shapes that a recipe for tests changes to."""
 CAPTIONS = ["a red ball bounces on grass", "a blue sphere on grass"]
 
 
