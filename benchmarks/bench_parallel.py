@@ -42,6 +42,8 @@ from longtake.vae.autoencoder import StreamCache
 
 MINUTE_CHUNKS = 24
 """Chunks of a film of 60 s at 16 frames a second."""
+LORA = 16
+"""Rank of the LoRA that is trained."""
 TINY = TransformerConfig(
     latent_channels=16, width=48, depth=2, heads=2, ffn_ratio=3.0, text_width=32,
     rope_theta=10_000.0, patch=(1, 2, 2), cross_norm_eps=1e-5,
@@ -130,6 +132,7 @@ def work(arguments: argparse.Namespace) -> None:
         by_chunks(size, count, device, steps, tell)
         if count == 1 and (arguments.gpus > 1 or device.type == "cpu"):
             decoded(size, device, tell)
+    trained(size, workers, device, steps, tell, lora=LORA)
     trained(size, workers, device, steps, tell)
 
 
@@ -236,15 +239,19 @@ def walk(size: Size, home: torch.device, other: torch.device, *, meanwhile: bool
 
 def trained(
     size: Size, workers: Workers, device: torch.device, steps: Callable[..., dict[str, Any]],
-    tell: Callable[..., None],
+    tell: Callable[..., None], lora: int = 0,
 ) -> None:  # fmt: skip
-    """A training step in parts (FSDP2), one clip a process."""
+    """A training step in parts (FSDP2), one clip a process; or of a LoRA over frozen weights."""
     count = workers.size
     latents, text, mask = inputs(size.config, size.grid, size.tokens, torch.float32, device)
     config = ShardedConfig(
-        batch=count, warmup=1, precision="bf16" if size.dtype == torch.bfloat16 else "fp32"
+        batch=count,
+        warmup=1,
+        lora=lora,
+        precision="bf16" if size.dtype == torch.bfloat16 else "fp32",
     )
-    model = random_model(size.config, torch.float32, device).requires_grad_(True)
+    dtype = size.dtype if lora else torch.float32
+    model = random_model(size.config, dtype, device).requires_grad_(True)
     with tempfile.TemporaryDirectory() as folder:
         trainer = ShardedTrainer(
             model, lambda *_: Clip(latents, text, mask), config, Path(folder),
@@ -253,7 +260,8 @@ def trained(
         told = steps(trainer.one_step)
     for name in ("median_ms", "least_ms", "most_ms"):
         told[name] = round(told[name] / count, 3)
-    tell("training, a clip", clips_a_step=count, **told)
+    what = f"training a LoRA of rank {lora}, a clip" if lora else "training, a clip"
+    tell(what, clips_a_step=count, **told)
 
 
 def timed(

@@ -32,6 +32,8 @@ from longtake.guidance import classifier_free
 from longtake.kernels import ops, trial
 from longtake.model import Reading, Transformer
 from longtake.model.transformer import Layout
+from longtake.pipeline.precision import arithmetic_for
+from longtake.quantize import Format, choose_way, low_layers, quantize
 from longtake.samplers import sampler_of
 from longtake.vae import wan
 
@@ -362,10 +364,13 @@ def decode(bench: Bench, name: str) -> dict[str, Any]:
     return found
 
 
-def clip(bench: Bench) -> dict[str, Any]:
+def clip(bench: Bench, how: Format | None = None) -> dict[str, Any]:
     """Fifty steps with guidance and a decode at 480p: a 5 s film but for text encoder and mp4."""
     shape = bench.shape("480p")
     model = random_denoiser(shape.transformer, bench.device, bench.dtype)
+    if how is not None:
+        quantize(model, how, low_layers(model, how), bench.device)
+        choose_way(model, arithmetic_for(how, bench.device).way(bench.device))
     inputs = inputs_of(shape, bench.device, bench.dtype)
     readings = [model.read(inputs.text, inputs.mask, trim=True) for _ in range(2)]
     autoencoder, latents = decoder_of(shape, bench.device, bench.dtype)
@@ -410,6 +415,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "diffusers_720p": lambda bench: diffusers(bench, "720p"),
     "length": length,
     "clip_480p": clip,
+    "clip_480p_fp8": lambda bench: clip(bench, "fp8"),
     "graphs_720p": graphs,
 }
 """In the order of what is wanted first."""

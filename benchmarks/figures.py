@@ -94,6 +94,8 @@ FURTHER = (
     ("transformer_further", "two GPUs, more noise"),
     ("transformer_whole", "the whole world"),
     ("causal_whole", "by chunks"),
+    ("transformer_whole_2", "the whole world, levels up to 1"),
+    ("causal_whole_2", "by chunks, noisier past"),
 )
 """Logs of the runs after the first, and what was new in each."""
 

@@ -10,7 +10,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from longtake.kernels.triton import attention, gated_depthwise, rms_silu, rows
+from longtake.kernels.triton import attention, gated_depthwise, low_bits, rms_silu, rows
 
 BF16, FP32, INT, FLOAT = "*bf16", "*fp32", "i32", "fp32"
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
@@ -94,7 +94,20 @@ short = {
     "channels": INT,
     "eps": FLOAT,
 }
+
+
+def eight_bits(*, taps, columns):
+    types = {"x": BF16, "codes": "*fp8e4nv", "scales": FP32, "d": INT, "s": INT, "t": INT}
+    types |= dict.fromkeys(("past", "following"), BF16 if taps else None)
+    flags = dict.fromkeys(("TAPS", "HAS_PAST", "HAS_FOLLOWING"), taps)
+    sides = dict(zip(("HEAD", "TAIL"), rows.split_of(columns)))
+    return low_bits._to_fp8, types, flags | sides, rows.warps_of(columns)
+
+
 KERNELS = (
+    eight_bits(taps=False, columns=2240),
+    eight_bits(taps=False, columns=6720),
+    eight_bits(taps=True, columns=2240),
     row(NORMS=True, MODULATES=True),
     row(NORMS=True, MODULATES=True, WEIGHTED=True, BIASED=True),
     row(HAS_Y=True, GATED=True, WRITES=True),

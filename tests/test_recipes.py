@@ -300,9 +300,9 @@ def test_the_examples_lead_to_the_embedded_model():
     ("example", "stage", "log"),
     [
         ("whole", "autoencoder", "autoencoder_whole"),
-        ("whole", "transformer", "transformer_whole"),
-        ("causal", "causal", "causal_whole"),
-        ("few_steps", "few_steps", "few_steps_whole"),
+        ("whole", "transformer", "transformer_whole_2"),
+        ("causal", "causal", "causal_whole_2"),
+        ("few_steps", "few_steps", "few_steps_whole_2"),
     ],
 )
 def test_the_logs_of_the_embedded_model_are_kept(example, stage, log):

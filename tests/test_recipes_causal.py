@@ -281,7 +281,8 @@ def test_without_a_model_to_go_on_from_nothing_begins(tmp_path):
 def test_the_example_is_a_change_of_the_recipe():
     recipe = load_recipe(str(ROOT / "examples" / "causal_train.json"))
     assert recipe.level == "whole"
-    assert recipe.causal.minutes == 5
+    assert recipe.causal.minutes == 3.2
+    assert recipe.takes.history_noise == 0.3
     assert causal_shapes(recipe).chunk == 5
     assert causal_shapes(recipe).max_frames == 961
 

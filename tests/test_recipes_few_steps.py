@@ -317,7 +317,7 @@ def test_the_teacher_walks_the_schedule_that_films_are_made_with():
 def test_the_example_is_a_change_of_the_recipe():
     recipe = load_recipe(str(ROOT / "examples" / "few_steps_train.json"))
     assert recipe.level == "whole"
-    assert recipe.few_steps.minutes == 6
+    assert recipe.few_steps.minutes == 3.4
     assert recipe.jumps.steps == 4
 
 

@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file
 from sharding_work import CONFIG, CPU, SHAPE, spawned, write_clips
 
+from longtake.checkpoints import read_lora
 from longtake.cli.main import DONE, run
-from longtake.errors import OutputError, SettingError
+from longtake.errors import ModelError, OutputError, SettingError, WeightsError
 from longtake.model import Transformer
+from longtake.model.lora import shapes
+from longtake.official.source import fingerprint, weight_files
 from longtake.official.transformer import load_transformer, save_transformer
 from longtake.parallel import ALONE
 from longtake.recipes.sana_plan import TFLOPS, plan_stage
@@ -27,7 +30,9 @@ def folder(tmp_path):
 @pytest.fixture
 def start(tmp_path):
     torch.manual_seed(1)
-    save_transformer(Transformer(SHAPE), tmp_path / "start" / "transformer")
+    model = Transformer(SHAPE)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    save_transformer(model, tmp_path / "start" / "transformer")
     return tmp_path / "start"
 
 
@@ -112,3 +117,61 @@ def test_a_later_stage_wants_a_model_and_clips_must_be_its_own(folder, start):
     with pytest.raises(SettingError, match="clips have 4 latent channels"):
         run_stage(full(), folder / "clips", folder / "o", start=start, workers=ALONE, device=CPU)
     assert load_file(folder / "clips" / "0.safetensors")["latents"].shape[0] == 4
+
+
+def lora_trained(workers, folder, stage, start, out, steps):
+    """The run as if it were stopped after each number of steps but the last."""
+    for count in steps:
+        (folder / out / "lora.safetensors").unlink(missing_ok=True)
+        part = replace(stage, train=replace(stage.train, steps=count))
+        run_stage(part, folder / "clips", folder / out, start=start, workers=workers, device=CPU)
+
+
+@pytest.mark.slow
+def test_a_lora_of_the_public_model_learns_alone_resumes_and_lies_over_that_model_only(
+    folder, start
+):
+    stage = replace(tune(), train=replace(CONFIG, lora=3, learning_rate=1e-2))
+    with pytest.raises(ModelError, match="model.safetensors is missing"):
+        run_stage(stage, folder / "clips", folder / "o", start=start, workers=ALONE, device=CPU)
+    # A LoRA names the whole model, of which only the front of each file is looked at.
+    for path in weight_files(start):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    runs = {"out": (1, (2,)), "stopped": (1, (1, 2)), "two": (2, (2,))}
+    for name, (processes, steps) in runs.items():
+        spawned(lora_trained, processes, folder, stage, start, name, steps)
+    assert not (folder / "out" / "transformer").exists()
+    model = load_transformer(start / "transformer", torch.float32, CPU)
+    lora = read_lora(folder / "out" / "lora.safetensors", fingerprint(start), shapes(model))
+    assert (lora.head.rank, lora.head.scale) == (3, 1.0)
+    assert set(lora.factors) == set(shapes(model))
+    assert any(pair[1].abs().max() > 0 for pair in lora.factors.values())
+    with pytest.raises(WeightsError, match="another model"):
+        read_lora(folder / "out" / "lora.safetensors", "0" * 64, shapes(model))
+    with pytest.raises(OutputError, match="holds a trained model already"):
+        run_stage(stage, folder / "clips", folder / "out", start=start, workers=ALONE, device=CPU)
+    one, stopped, two = (load_file(folder / name / "lora.safetensors") for name in runs)
+    for name in one:
+        assert torch.equal(one[name], stopped[name])
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_lora_wants_a_model_and_a_rank_that_fits(folder, start):
+    stage = replace(low(), train=replace(CONFIG, lora=4))
+    with pytest.raises(SettingError, match="goes on from a model"):
+        run_stage(stage, folder / "clips", folder / "o", start=None, workers=ALONE, device=CPU)
+    wide = replace(stage, train=replace(CONFIG, lora=4000))
+    with pytest.raises(SettingError, match="--lora must be at most"):
+        run_stage(wide, folder / "clips", folder / "o", start=start, workers=ALONE, device=CPU)
+
+
+@pytest.mark.slow
+def test_a_lora_is_planned_with_less_memory_and_less_work(capsys):
+    asked = ["train", "sana-video-2b", "--dry-run", "--stage", "tune", "--json"]
+    assert run(asked) == DONE
+    (whole, *_) = json.loads(capsys.readouterr().out)["stages"]["tune"]
+    assert run([*asked, "--lora", "16"]) == DONE
+    (thin, *_) = json.loads(capsys.readouterr().out)["stages"]["tune"]
+    assert thin["parts_bytes"] < whole["parts_bytes"] / 6
+    assert thin["step_s"] == pytest.approx(0.75 * whole["step_s"], rel=0.01)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtake.config import TransformerConfig
+from longtake.kernels.planned import card_bytes, planned_on
 from longtake.model import Transformer
 from longtake.quantize import Format, Way, choose_way, low_layers, prepare
 
 META = torch.device("meta")
+CARD_ROOM = 124 * 2**20
+"""What the card's libraries keep to work in; measured on an H100 beside forwards of 12 settings."""
 Grid = tuple[int, int, int]
 """Latent frames, rows and columns."""
 
@@ -78,6 +81,27 @@ class FusedAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class LastChannels(TorchFunctionMode):
+    """Convolutions that leave channels last where they find them so, as those of a card do."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """An empty answer in that order for a convolution, every other as it is."""
+        formats = {torch.conv2d: torch.channels_last, torch.conv3d: torch.channels_last_3d}
+        order = formats.get(func)
+        if order is None or not args[0].is_contiguous(memory_format=order):
+            return func(*args, **(kwargs or {}))
+        with _disable_current_modes():
+            shape = func(*args, **(kwargs or {})).shape
+        like = args[0]
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order)
+
+
 @contextmanager
 def live_peak() -> Iterator[Peak]:
     """Count the bytes that operations inside keep alive; what was there before does not count.
@@ -86,7 +110,7 @@ def live_peak() -> Iterator[Peak]:
     wastes nothing and whose kernels need no room of their own.
     """
     peak = Peak()
-    with FusedAttention(), _Counting(peak):
+    with FusedAttention(), LastChannels() if card_bytes(META) else nullcontext(), _Counting(peak):
         yield peak
 
 
@@ -100,6 +124,8 @@ class Weights:
     """Format of the layers that are; None: there are none."""
     way: Way = "unpack"
     """How those multiply."""
+    card_bytes: int = 0
+    """Memory of the CUDA card that computes, with its kernels; 0: references do."""
 
 
 def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, weights: Weights) -> int:
@@ -113,11 +139,16 @@ def forward_peak(config: TransformerConfig, grid: Grid, tokens: int, weights: We
     """
     model = _network(replace(config, depth=min(config.depth, 2)), weights)
     latents, sigma, text, mask = _inputs(config, grid, tokens, weights.dtype, META)
-    with torch.no_grad(), live_peak() as peak:
+    with torch.no_grad(), planned_on(weights.card_bytes), live_peak() as peak:
         model.predict(latents, sigma, model.read(text, mask))
     # The prompt's keys and values of every layer stay all the time.
     kept = 2 * tokens * (config.cross_width or config.width) * weights.dtype.itemsize
-    return peak.bytes + max(config.depth - 2, 0) * kept
+    return peak.bytes + max(config.depth - 2, 0) * kept + room_of(weights)
+
+
+def room_of(weights: Weights) -> int:
+    """Bytes that libraries keep to work in: on a card `CARD_ROOM`."""
+    return CARD_ROOM if weights.card_bytes else 0
 
 
 def weight_bytes(config: TransformerConfig, weights: Weights) -> tuple[int, int]:

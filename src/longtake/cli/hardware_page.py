@@ -23,11 +23,14 @@ RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 CARDS_GIB = (8, 12, 16, 24, 32, 48, 80, 96, 141)
 USABLE = 0.94
 """Share of a card that a film can have: driver, desktop and the allocator's gaps take the rest."""
+CARD = 24 * 2**30
+"""Memory of the card whose passes are counted; from 60 GiB on they take more frames at once."""
 WEIGHTS = {
-    "fp32": Weights(dtype=torch.float32),
-    "bf16, fp16": Weights(dtype=torch.bfloat16),
-    "fp8": Weights(dtype=torch.bfloat16, how="fp8", way="multiply"),
-    "nvfp4": Weights(dtype=torch.bfloat16, how="nvfp4"),
+    "fp32": Weights(dtype=torch.float32, card_bytes=CARD),
+    "bf16": Weights(dtype=torch.bfloat16, card_bytes=CARD),
+    "fp16": Weights(dtype=torch.float16, card_bytes=CARD),
+    "fp8": Weights(dtype=torch.bfloat16, how="fp8", way="multiply", card_bytes=CARD),
+    "nvfp4": Weights(dtype=torch.bfloat16, how="nvfp4", card_bytes=CARD),
 }
 """As a card of the H100's kind holds them; without units for fp8 its layers are unpacked."""
 STEPS, GUIDED = 50, 2

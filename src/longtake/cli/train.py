@@ -38,15 +38,13 @@ class TrainOptions:
     out: Path | None = None
     """Folder of the model; an unfinished run in it goes on where it stopped."""
     stage: Literal[
-        "all", "autoencoder", "transformer", "causal", "few_steps", "first_jump",
-        "low", "full", "tune",
-    ] = "all"  # fmt: skip
+        "all", "autoencoder", "transformer", "causal", "few_steps", "low", "full", "tune"
+    ] = "all"
     """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk,
-    few_steps makes it need four steps and no guidance, first_jump makes that one heed captions
-    more. sana-video-2b: low, full, tune, causal."""
+    few_steps makes it need four steps and no guidance. sana-video-2b: low, full, tune, causal."""
     start: Path | None = None
     """Folder of weights to go on from: an autoencoder for the transformer, a model for
-    causal, few_steps and first_jump."""
+    causal and few_steps."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -66,6 +64,8 @@ class SanaOptions:
     """Steps of the stage. Default: as --dry-run tells."""
     batch: WholeNumber | None = None
     """Clips of a step over all GPUs. Default: 64."""
+    lora: WholeNumber | None = None
+    """Rank of changes to train in place of the weights; leaves a LoRA for generate --lora."""
     dry_run: Annotated[bool, Parameter(negative="")] = False
     """Tell memory and time on 1 to 64 GPUs, and train nothing."""
 
@@ -92,7 +92,10 @@ def train(
         train_sana(options, sana)
         return
     if sana != _SANA:
-        msg = f"--data, --steps, --batch and --dry-run are for {SANA}; a file has such settings"
+        msg = (
+            f"--data, --steps, --batch, --lora and --dry-run are for {SANA}; a file has such "
+            "settings"
+        )
         raise SettingError(msg)
     _train_previz(name_or_file, options)
 
@@ -203,9 +206,6 @@ def _summary(
     if stage == "few_steps":
         made = f"a model that needs no guidance and few steps, {recipe.jumps.steps}"
         clips, frames = recipe.few_steps, recipe.few_steps.frames
-    if stage == "first_jump":
-        made = "a model of few steps that begins films as their captions say"
-        clips, frames = recipe.first_jump, recipe.transformer.frames
     following = (
         f'longtake generate "a red ball bounces on grass" --model {folder} '
         f"--size {clips.width}x{clips.height} --frames {frames}"

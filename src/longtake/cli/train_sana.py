@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from longtake.recipes.sana_video import SanaStage
 
 GIB = 2**30
+LORA_RATE, LORA_WARMUP = 1e-4, 20
+"""Thin branches learn at a higher rate than weights; B begins at zero."""
 
 
 def train_sana(options: "TrainOptions", sana: "SanaOptions") -> None:
@@ -29,7 +31,8 @@ def train_sana(options: "TrainOptions", sana: "SanaOptions") -> None:
 
     names = get_args(StageName)
     if sana.dry_run:
-        _tell_plans([stage_named(n) for n in names if options.stage in ("all", n)], options)
+        stages = [stage_named(n) for n in names if options.stage in ("all", n)]
+        _tell_plans([_asked(stage, sana) for stage in stages], options)
         return
     if options.stage not in names:
         msg = f"this recipe runs one stage at a time; name it: --stage {', '.join(names)}"
@@ -37,13 +40,17 @@ def train_sana(options: "TrainOptions", sana: "SanaOptions") -> None:
     if sana.data is None:
         msg = "--data is missing: a folder of encoded clips; docs/guides/several_gpus.md tells how"
         raise SettingError(msg)
-    stage = stage_named(options.stage)
+    _run(_asked(stage_named(options.stage), sana), sana.data, options)
+
+
+def _asked(stage: "SanaStage", sana: "SanaOptions") -> "SanaStage":
+    """The stage with what the command line says of it."""
     train = replace(
-        stage.train,
-        steps=sana.steps or stage.train.steps,
-        batch=sana.batch or stage.train.batch,
+        stage.train, steps=sana.steps or stage.train.steps, batch=sana.batch or stage.train.batch
     )
-    _run(replace(stage, train=train), sana.data, options)
+    if sana.lora:
+        train = replace(train, lora=sana.lora, learning_rate=LORA_RATE, warmup=LORA_WARMUP)
+    return replace(stage, train=train)
 
 
 def _run(stage: "SanaStage", data: Path, options: "TrainOptions") -> None:

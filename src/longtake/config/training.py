@@ -203,6 +203,9 @@ class ShardedConfig:
     """Timestep shift of the noise levels trained on."""
     chunk: int = 0
     """Latent frames of a chunk, for a model that goes on by chunks; 0 trains on films at once."""
+    lora: int = 0
+    """Rank of changes that are trained in place of the weights, which stay as they are; 0 trains
+    the weights."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Arithmetic of the layers; weights, gradients and their sums are fp32."""
     recompute: bool = True
@@ -225,6 +228,7 @@ class ShardedConfig:
             ("weight_decay", self.weight_decay, 0, 1),
             ("shift", self.shift, 0.1, 100),
             ("chunk", self.chunk, 0, 1000),
+            ("lora", self.lora, 0, 4096),
             ("seed", self.seed, 0, MAX_SEED),
             ("log_every", self.log_every, 1, 10**6),
             ("checkpoint_every", self.checkpoint_every, 1, 10**6),

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
-from longtake.kernels import cudnn, trial
+from longtake.kernels import cudnn, planned, trial
 from longtake.kernels.reference import attention as plain_attention
 from longtake.kernels.reference import gated_depthwise as plain_depthwise
+from longtake.kernels.reference import low_bits as plain_low_bits
 from longtake.kernels.reference import rows as plain_rows
 from longtake.kernels.reference.attention import (
     EPS,
@@ -49,7 +50,9 @@ __all__ = [
     "rms_norm",
     "rms_silu",
     "softmax_attention",
+    "taps_to_fp8",
     "text_attention",
+    "to_fp8",
 ]
 
 WIDEST = 8192
@@ -69,6 +72,8 @@ def modulated_norm(
     bias: Channels | None = None,
 ) -> Tokens:
     """LayerNorm of each token, shifted and scaled; see `reference.rows`."""
+    if planned.applies(x):
+        return planned.like(x)
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
         from longtake.kernels.triton import rows
 
@@ -78,6 +83,8 @@ def modulated_norm(
 
 def gated_residual(x: Tokens, gate: PerFrame, y: Tokens, z: Tokens | None = None) -> Tokens:
     """X + gate * (y + z); see `reference.rows`."""
+    if planned.applies(x):
+        return planned.like(x)
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
         from longtake.kernels.triton import rows
 
@@ -95,6 +102,8 @@ def residual_norm(
     bias: Channels | None = None,
 ) -> tuple[Tokens, Tokens]:
     """X + y, and its modulated norm; see `reference.rows`."""
+    if planned.applies(x):
+        return planned.like(x), planned.like(x)
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
         from longtake.kernels.triton import rows
 
@@ -106,6 +115,8 @@ def rms_norm(
     x: Float[Tensor, "*batch c"], weight: Float[Tensor, " c"], eps: float
 ) -> Float[Tensor, "*batch c"]:
     """Scale each row to unit size; see `reference.rows`."""
+    if planned.applies(x):
+        return planned.like(x)
     if _fast(x) and 128 <= x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
         from longtake.kernels.triton import rows
 
@@ -120,6 +131,8 @@ def rms_silu(
     bias: Float[Tensor, " c"] | None = None,
 ) -> Float[Tensor, "*batch c"]:
     """silu(rms_norm(x + bias)) of channels-last rows; see `reference.rows`."""
+    if planned.applies(x):
+        return planned.like(x)
     if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("rms_silu", x.device):
         from longtake.kernels.triton.rms_silu import rms_silu as fast
 
@@ -134,6 +147,8 @@ def gated_depthwise(
     height: int,
 ) -> Float[Tensor, "b t s hidden"]:
     """SiLU, depthwise 3x3, gate; see `reference.gated_depthwise`."""
+    if planned.applies(x):
+        return planned.gated_depthwise(x)
     if _fast(x) and trial.passed("gated_depthwise", x.device):
         from longtake.kernels.triton.gated_depthwise import gated_depthwise as fast
 
@@ -152,6 +167,8 @@ def packed_linear_attention(
     eps: float = EPS,
 ) -> tuple[Float[Tensor, "b n d"], Memory]:
     """Linear attention from one projection to the next; see `reference.attention`."""
+    if planned.applies(qkv):
+        return planned.packed_linear_attention(qkv, heads, chunks, past)
     size = qkv.shape[-1] // 3 // heads
     if _fast(qkv) and size <= LARGEST_HEAD and trial.passed("attention", qkv.device):
         from longtake.kernels.triton.attention import packed_linear_attention as fast
@@ -169,9 +186,35 @@ def text_attention(
     scores: Float[Tensor, "b 1 1 m"] | None,
 ) -> Float[Tensor, "b heads n k"]:
     """Attend to text tokens; see `reference.attention`."""
+    if planned.applies(query):
+        return planned.like(query)
     if _fast(query) and trial.passed("text_attention", query.device):
         return cudnn.text_attention(query, key, value, scores)
     return plain_attention.text_attention(query, key, value, scores)
+
+
+def to_fp8(
+    x: Float[Tensor, "n columns"],
+) -> tuple[UInt8[Tensor, "n columns"], Float[Tensor, " n"]]:
+    """Rows in eight bits with a scale each; see `reference.low_bits`."""
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("low_bits", x.device):
+        from longtake.kernels.triton import low_bits
+
+        return low_bits.to_fp8(x)
+    return plain_low_bits.to_fp8(x)
+
+
+def taps_to_fp8(
+    x: Float[Tensor, "b t s d"],
+    past: Float[Tensor, "b s d"] | None,
+    following: Float[Tensor, "b s d"] | None,
+) -> tuple[UInt8[Tensor, "n d_d_d"], Float[Tensor, " n"]]:
+    """What a convolution over time reads, in eight bits; see `reference.low_bits`."""
+    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("low_bits", x.device):
+        from longtake.kernels.triton import low_bits
+
+        return low_bits.taps_to_fp8(x, past, following)
+    return plain_low_bits.taps_to_fp8(x, past, following)
 
 
 def raycast(

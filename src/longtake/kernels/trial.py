@@ -12,11 +12,11 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from longtake.kernels import cudnn
-from longtake.kernels.reference import attention, gated_depthwise, rows
+from longtake.kernels.reference import attention, gated_depthwise, low_bits, rows
 
 LARGEST_ERROR = 1e-2
 """Norm of the difference to the float64 reference over that reference's norm; the bound of bf16."""
@@ -207,11 +207,34 @@ def _text_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
             )
 
 
+def _low_bits_cases(device: torch.device, dtype: torch.dtype) -> Pairs:
+    from longtake.kernels.triton import low_bits as fast
+
+    generator = torch.Generator().manual_seed(6)
+    # Rows far apart in size: a scale in the wrong place shows. One of them is all zeros.
+    for n, d in ((5, 72), (3, 2240), (2, 256)):
+        x = _drawn(generator, (n, d), device, torch.float32)
+        x = (x * torch.logspace(-2, 2, n, device=device)[:, None]).to(dtype)
+        x[0] = 0
+        yield _numbers(*fast.to_fp8(x)), _numbers(*low_bits.to_fp8(x))
+    x = _drawn(generator, (2, 3, 4, 72), device, dtype)
+    past, following = (_drawn(generator, (2, 4, 72), device, dtype) for _ in range(2))
+    for ends in ((None, None), (past, None), (past, following)):
+        yield _numbers(*fast.taps_to_fp8(x, *ends)), _numbers(*low_bits.taps_to_fp8(x, *ends))
+
+
+def _numbers(
+    codes: UInt8[Tensor, "n columns"], scales: Float[Tensor, " n"]
+) -> Float[Tensor, "n columns"]:
+    return codes.view(low_bits.E4M3).double() * scales.double()[:, None]
+
+
 CASES: dict[str, Callable[[torch.device, torch.dtype], Pairs]] = {
     "rows": _rows_cases,
     "rms_silu": _rms_silu_cases,
     "gated_depthwise": _depthwise_cases,
     "attention": _attention_cases,
     "text_attention": _text_cases,
+    "low_bits": _low_bits_cases,
 }
 """The kernels, and how each is tried."""

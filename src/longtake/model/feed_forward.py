@@ -1,6 +1,7 @@
 """Gated convolution with temporal mixing (Mix-FFN)."""
 
 from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +10,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtake.kernels import ops
+from longtake.kernels.planned import card_bytes
+from longtake.kernels.reference.low_bits import taps_of
 from longtake.model.share import Share
 
 PASS_ELEMENTS = 2**27
 """Most values expanded at once: it bounds memory, and convolutions are slow from 2^31 on."""
 LARGE_PASS, LARGE_CARD = 2**29, 60 * 2**30
 """Most on a card of so many bytes: products of few frames run at 94% of the speed of many."""
+
+
+@runtime_checkable
+class TimeProduct(Protocol):
+    """Multiplies in place of a temporal convolution's weight."""
+
+    def over_time(
+        self,
+        x: Float[Tensor, "b t s d"],
+        past: Float[Tensor, "b s d"] | None,
+        following: Float[Tensor, "b s d"] | None,
+    ) -> Float[Tensor, "b t s d"]:
+        """The convolution over these latent frames, those before and after them given."""
+        ...
 
 
 class TemporalConv(nn.Module):
@@ -27,7 +44,7 @@ class TemporalConv(nn.Module):
         """Make the three taps."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width, width, 3))
-        self.product: nn.Module | None = None
+        self.product: TimeProduct | None = None
         """What multiplies in place of the weight, as one matrix: weights in few bits."""
 
     def forward(
@@ -43,24 +60,32 @@ class TemporalConv(nn.Module):
         first sees the last frame of the chunk before, which is `past` for the first chunk here.
         What another device has of the last chunk goes on with `following`.
         """
-        whole = len(chunks) == 1 and self.product is None
-        if x.is_cuda and whole and not torch.is_grad_enabled():
+        if self.product is not None:
+            return self._in_few_bits(self.product, x, chunks, past, following)
+        if card_bytes(x.device) and len(chunks) == 1 and not torch.is_grad_enabled():
             return self._convolve(x, past, following)
-        frames = x.shape[1]
-        padded = F.pad(x, (0, 0, 0, 0, 1, 1))
-        if past is not None:
-            padded = torch.cat([past[:, None], padded[:, 1:]], dim=1)
-        if following is not None:
-            padded = torch.cat([padded[:, :-1], following[:, None]], dim=1)
-        before, after = padded[:, :frames], padded[:, 2:]
+        before, here, after = taps_of(x, past, following).chunk(3, dim=-1)
         if len(chunks) > 1:
-            last = torch.zeros(frames, dtype=torch.bool, device=x.device)
+            last = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
             last[[end - 1 for end in accumulate(chunks)]] = True
             after = after.masked_fill(last[:, None, None], 0)
-        taps = torch.cat([before, x, after], dim=-1)
-        if self.product is not None:
-            return self.product(taps)
+        taps = torch.cat([before, here, after], dim=-1)
         return F.linear(taps, rearrange(self.weight, "o i taps -> o (taps i)").to(x.dtype))
+
+    @staticmethod
+    def _in_few_bits(
+        product: TimeProduct,
+        x: Float[Tensor, "b t s d"],
+        chunks: tuple[int, ...],
+        past: Float[Tensor, "b s d"] | None,
+        following: Float[Tensor, "b s d"] | None,
+    ) -> Float[Tensor, "b t s d"]:
+        parts = []
+        *_, last = chunks_of_x = x.split(chunks, dim=1)
+        for part in chunks_of_x:
+            parts.append(product.over_time(part, past, following if part is last else None))
+            past = part[:, -1]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _convolve(
         self,
@@ -124,7 +149,4 @@ class MixFeedForward(nn.Module):
 
 
 def _pass_elements(device: torch.device) -> int:
-    if device.type != "cuda":
-        return PASS_ELEMENTS
-    memory = torch.cuda.get_device_properties(device).total_memory
-    return LARGE_PASS if memory >= LARGE_CARD else PASS_ELEMENTS
+    return LARGE_PASS if card_bytes(device) >= LARGE_CARD else PASS_ELEMENTS

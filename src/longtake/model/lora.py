@@ -90,7 +90,8 @@ class Branches(nn.Module):
             self._handles.append(layer.register_forward_hook(partial(self._add, key)))
 
     def _add(self, key: str, _layer: nn.Module, inputs: tuple[Tensor], y: Tensor) -> Tensor:
-        return y + self.scale * F.linear(F.linear(inputs[0], self.a[key]), self.b[key])
+        x = inputs[0]
+        return y + self.scale * F.linear(F.linear(x, self.a[key].to(x)), self.b[key].to(x))
 
     def changes(self) -> dict[str, Factors]:
         """The factors as they are now, by the name of the matrix."""

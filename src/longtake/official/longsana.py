@@ -22,9 +22,9 @@ Draw = Callable[[range, int], Latents]
 """Noise of some latent frames for a step of the sampler."""
 
 
-def chunks_of(latent_frames: int) -> tuple[int, ...]:
-    """Latent frames of each chunk; the first takes what tens leave over."""
-    return latent_chunks(latent_frames, CHUNK)
+def chunks_of(latent_frames: int, chunk: int = CHUNK) -> tuple[int, ...]:
+    """Latent frames of each chunk; the first takes what whole ones leave over."""
+    return latent_chunks(latent_frames, chunk)
 
 
 def roll(
@@ -34,6 +34,7 @@ def roll(
     draw: Draw,
     latent_frames: int,
     team: Team = ALL,
+    chunk: int = CHUNK,
 ) -> Iterator[Latents]:
     """Yield the clean latents of each chunk.
 
@@ -47,13 +48,14 @@ def roll(
         draw: Noise by absolute latent frame and step.
         latent_frames: Of the whole film.
         team: Who shares the frames of each chunk.
+        chunk: Latent frames of a chunk.
 
     Source: SANA-Video (arXiv 2509.24695), section 3.3; levels as published with the weights.
     """
     reading = transformer.read(text, mask, trim=True)
     state: State | None = None
     start = 0
-    for frames in chunks_of(latent_frames):
+    for frames in chunks_of(latent_frames, chunk):
         own, share = team.frames(frames), share_of(team, frames, causal=True)
         place = range(start + own.start, start + own.stop)
         x = draw(place, 0)

@@ -11,6 +11,7 @@ import torch
 from longtake.checkpoints import read_json
 from longtake.checkpoints.header import read_header
 from longtake.errors import CannotHere
+from longtake.kernels.planned import card_bytes, planned_on
 from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of
 from longtake.official.parts import autoencoder_of, empty_vae, quiet
@@ -25,6 +26,7 @@ from longtake.planner import (
     forward_peak,
     forward_seconds,
     live_peak,
+    room_of,
     traffic_of,
     weight_bytes,
 )
@@ -104,7 +106,12 @@ def predict(
         CannotHere: it does not fit, with the nearest size that does.
     """
     ways = (offload,) if offload else get_args(Offload)
-    weights = Weights(dtype=arithmetic.dtype, how=arithmetic.how, way=arithmetic.way(device))
+    weights = Weights(
+        dtype=arithmetic.dtype,
+        how=arithmetic.how,
+        way=arithmetic.way(device),
+        card_bytes=card_bytes(device),
+    )
     text = text_shape(model)
     peaks = peaks_of(model, settings, weights, text, *get_args(Offload), roles=roles)
     chosen = next((way for way in ways if peaks[way].most <= memory_bytes), None)
@@ -182,10 +189,10 @@ def peaks_of(
     if model.causal:
         forward += 2 * _state_bytes(model, settings, dtype)
     encoder = text.values * dtype.itemsize
-    reading = encoder + _text_work(text, dtype)
+    reading = encoder + _text_work(text, dtype) + room_of(weights)
     peaks: dict[Offload, Peaks] = {}
     for way in ways:
-        decode = decode_bytes(model, settings, dtype, tiled=way != "none")
+        decode = decode_bytes(model, settings, weights, tiled=way != "none")
         match way:
             case "none":
                 stays, runs = encoder + whole, encoder + whole
@@ -239,11 +246,12 @@ def _state_bytes(model: PublicModel, settings: OfficialConfig, dtype: torch.dtyp
 
 @lru_cache(maxsize=128)
 def decode_bytes(
-    model: PublicModel, settings: OfficialConfig, dtype: torch.dtype, *, tiled: bool
+    model: PublicModel, settings: OfficialConfig, held: Weights, *, tiled: bool
 ) -> int:
     """Bytes of the decoder's weights and of its work."""
     vae = empty_vae(model)
-    low = vae_dtype(model, dtype)
+    card = held.card_bytes > 0 and held.dtype == torch.bfloat16
+    low = torch.bfloat16 if card else vae_dtype(model, held.dtype)
     weights = sum(
         weight.numel() for name, part in vae.named_children() for weight in part.parameters()
         if name not in {"encoder", "quant_conv"}
@@ -256,10 +264,10 @@ def decode_bytes(
     frames = min(frames, 4) if model.vae.name == "AutoencoderKLWan" else frames
     sides = (settings.height // stride, settings.width // stride)
     latents = torch.empty(1, channels, frames, *sides, device=META)
-    with live_peak() as peak:
+    with planned_on(held.card_bytes), live_peak() as peak:
         for _ in autoencoder.decode_stream(latents, low, META):
             pass
-    return weights + peak.bytes
+    return weights + peak.bytes + room_of(held)
 
 
 def _grid(model: PublicModel, settings: OfficialConfig, roles: Roles = ONE) -> tuple[int, int, int]:

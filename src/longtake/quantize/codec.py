@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from longtake.kernels import ops
+from longtake.kernels.reference.low_bits import E4M3, E4M3_MAX, LEAST_SCALE, over
+
 Format = Literal["fp8", "nvfp4"]
 """`fp8`: e4m3, a scale a row. `nvfp4`: e2m1, a scale in e4m3 a block and one a tensor."""
 BLOCK = 16
 """Values of nvfp4 that share a scale."""
-E4M3 = torch.float8_e4m3fn
-E4M3_MAX, E2M1_MAX = 448.0, 6.0
+E2M1_MAX = 6.0
 LEAST_E4M3 = 2.0**-9
 """Smallest positive e4m3; a block of zeros has it for scale, so that no scale is zero."""
-LEAST_SCALE = 2.0**-117
-"""Smallest fp32 scale: its product with the smallest e4m3 is still a normal number."""
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Values of the codes 0 to 7; bit 3 is the sign."""
 AT_ONCE = 2**23
@@ -40,7 +40,7 @@ class Packed(NamedTuple):
 
 def encode(values: Float[Tensor, "rows columns"], how: Format) -> Packed:
     """Round a matrix to a format, in fp32; columns are filled up to whole blocks with zeros."""
-    return _encode_fp8(values.float()) if how == "fp8" else _encode_nvfp4(values.float())
+    return Packed(*ops.to_fp8(values), None) if how == "fp8" else _encode_nvfp4(values.float())
 
 
 def decode(packed: Packed, columns: int, dtype: torch.dtype) -> Float[Tensor, "rows columns"]:
@@ -61,30 +61,18 @@ def stored_shape(rows: int, columns: int, how: Format) -> tuple[tuple[int, ...],
     return (rows, blocks * BLOCK // 2), (rows, blocks)
 
 
-def _encode_fp8(values: Float[Tensor, "rows columns"]) -> Packed:
-    scales = _over(values.abs().amax(dim=1), E4M3_MAX).clamp_min(LEAST_SCALE)
-    # Clamped, for beyond its range the type has nothing but NaN.
-    codes = (values / scales[:, None]).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
-    return Packed(codes.view(torch.uint8), scales, None)
-
-
 def _encode_nvfp4(values: Float[Tensor, "rows columns"]) -> Packed:
     padded = F.pad(values, (0, -values.shape[1] % BLOCK))
     blocks = padded.unflatten(1, (-1, BLOCK))
-    whole = _over(values.abs().amax(), E4M3_MAX * E2M1_MAX).clamp_min(LEAST_SCALE)
+    whole = over(values.abs().amax(), E4M3_MAX * E2M1_MAX).clamp_min(LEAST_SCALE)
     most = blocks.abs().amax(dim=2)
-    scales = (_over(most, E2M1_MAX) / whole).clamp(LEAST_E4M3, E4M3_MAX).to(E4M3)
+    scales = (over(most, E2M1_MAX) / whole).clamp(LEAST_E4M3, E4M3_MAX).to(E4M3)
     scaled = (blocks / (scales.float() * whole)[:, :, None]).flatten(1)
     borders = torch.tensor(_BORDERS, device=values.device)
     codes = torch.bucketize(scaled.abs(), borders, out_int32=True).to(torch.uint8)
     codes |= (scaled < 0).to(torch.uint8) << 3
     bytes_ = codes[:, 0::2] | codes[:, 1::2] << 4
     return Packed(bytes_, scales.view(torch.uint8), whole[None])
-
-
-def _over(values: Float[Tensor, "*any"], divisor: float) -> Float[Tensor, "*any"]:
-    """A quotient rounded once; by a plain number a CUDA card multiplies with its inverse."""
-    return values / values.new_full((), divisor)
 
 
 def _unpacked(

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtake.kernels.reference.low_bits import taps_of
 from longtake.quantize.codec import Format, Packed, decode, encode, stored_shape
-from longtake.quantize.product import product_fp8, product_nvfp4
+from longtake.quantize.product import product_fp8, product_nvfp4, taps_product_fp8
 
 Way = Literal["unpack", "multiply", "emulate"]
 """`unpack`: weights become the type of the input, one layer at a time: less memory, not faster.
@@ -65,11 +66,26 @@ class QuantizedLinear(nn.Module):
                 rounded = encode(x.flatten(0, -2), self.how)
                 x = decode(rounded, self.in_features, x.dtype).view_as(x)
             return F.linear(x, self.weight_as(x.dtype), self.bias)
-        product = product_fp8 if self.how == "fp8" else product_nvfp4
         # The kernels read rows; after a convolution they may lie as columns.
         rows = x.flatten(0, -2).contiguous()
-        y = product(rows, self.packed).to(x.dtype).unflatten(0, x.shape[:-1])
-        return y if self.bias is None else y + self.bias
+        if self.how == "fp8":
+            y = product_fp8(rows, self.packed, self.bias)
+        else:
+            y = product_nvfp4(rows, self.packed)
+            y = y if self.bias is None else y + self.bias
+        return y.to(x.dtype).unflatten(0, x.shape[:-1])
+
+    def over_time(
+        self,
+        x: Float[Tensor, "b t s d"],
+        past: Float[Tensor, "b s d"] | None,
+        following: Float[Tensor, "b s d"] | None,
+    ) -> Float[Tensor, "b t s rows"]:
+        """What a convolution over time makes, its three taps one behind the other in W."""
+        if self.way == "multiply" and self.how == "fp8":
+            y = taps_product_fp8(x, past, following, self.packed)
+            return y.to(x.dtype).unflatten(0, x.shape[:-1])
+        return self(taps_of(x, past, following))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
         def moved(tensor: Tensor) -> Tensor:

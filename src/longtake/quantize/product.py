@@ -4,15 +4,14 @@ fp8 needs Ada, Hopper or newer and was written for them; nvfp4 needs Blackwell a
 run on one by us: `longtake selftest nvfp4` does, and nothing uses it that failed there.
 """
 
-from collections.abc import Callable
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from longtake.quantize.codec import BLOCK, E4M3, Format, Packed, encode
+from longtake.kernels import ops
+from longtake.kernels.reference.low_bits import E4M3
+from longtake.quantize.codec import BLOCK, Format, Packed, encode
 
 FIRST_WITH: dict[Format, tuple[int, int]] = {"fp8": (8, 9), "nvfp4": (10, 0)}
 """Compute capability from which a card multiplies in a format."""
@@ -29,17 +28,46 @@ def has_units(how: Format, device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= FIRST_WITH[how]
 
 
-def product_fp8(x: Float[Tensor, "n columns"], packed: Packed) -> Float[Tensor, "n rows"]:
-    """Product x W^T with a scale for each row of x and of W; sums in fp32, the result in bf16."""
-    rounded = _rows_fp8(x)
+def product_fp8(
+    x: Float[Tensor, "n columns"], packed: Packed, bias: Float[Tensor, " rows"] | None = None
+) -> Float[Tensor, "n rows"]:
+    """X W^T + b with a scale for each row of x and of W; sums in fp32, the result in bf16."""
+    # Shapes alone are run, to plan memory: the kernel has nothing beside its results.
+    rounded = _shapes(len(x), x.shape[1], x) if x.is_meta else ops.to_fp8(x)
+    return _scaled(*rounded, packed, bias)
+
+
+def taps_product_fp8(
+    x: Float[Tensor, "b t s d"],
+    past: Float[Tensor, "b s d"] | None,
+    following: Float[Tensor, "b s d"] | None,
+    packed: Packed,
+) -> Float[Tensor, "n rows"]:
+    """The same of each position with those of the latent frames before and after."""
+    b, t, s, d = x.shape
+    rounded = _shapes(b * t * s, 3 * d, x) if x.is_meta else ops.taps_to_fp8(x, past, following)
+    return _scaled(*rounded, packed, None)
+
+
+def _scaled(
+    codes: UInt8[Tensor, "n columns"],
+    scales: Float[Tensor, " n"],
+    packed: Packed,
+    bias: Float[Tensor, " rows"] | None,
+) -> Float[Tensor, "n rows"]:
     return torch._scaled_mm(
-        rounded.codes.view(E4M3),
+        codes.view(E4M3),
         packed.codes.view(E4M3).T,
-        scale_a=rounded.scales[:, None],
+        scale_a=scales[:, None],
         scale_b=packed.scales[None],
+        bias=None if bias is None else bias.to(torch.bfloat16),
         out_dtype=torch.bfloat16,
         use_fast_accum=True,
     )
+
+
+def _shapes(n: int, columns: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(n, columns, dtype=torch.uint8), x.new_empty(n, dtype=torch.float32)
 
 
 def product_nvfp4(x: Float[Tensor, "n columns"], packed: Packed) -> Float[Tensor, "n rows"]:
@@ -69,17 +97,3 @@ def tiled(scales: UInt8[Tensor, "rows blocks"]) -> UInt8[Tensor, " values"]:
     padded = F.pad(scales, (0, -scales.shape[1] % wide, 0, -scales.shape[0] % high))
     tiles = padded.view(padded.shape[0] // high, 4, 32, padded.shape[1] // wide, wide)
     return tiles.permute(0, 3, 2, 1, 4).flatten()
-
-
-def _rows_fp8(x: Float[Tensor, "n columns"]) -> Packed:
-    """As `encode`; on a card as one kernel, or its passes over x would cost what fp8 gains."""
-    if x.is_meta:
-        # Shapes alone are run, to plan memory: the kernel has nothing beside its results.
-        return Packed(torch.empty_like(x, dtype=torch.uint8), x.new_empty(len(x)).float(), None)
-    return _compiled()(x, "fp8") if x.is_cuda else encode(x, "fp8")
-
-
-@cache
-def _compiled() -> Callable[[Float[Tensor, "n columns"], Format], Packed]:
-    # When it is first needed: the compiler takes seconds to import.
-    return torch.compile(encode, dynamic=True)

@@ -10,9 +10,9 @@ from longtake.presets import MODEL_FILE
 from longtake.storage import check_writable
 from longtake.train.loop import state_path
 
-STAGES = ("autoencoder", "transformer", "causal", "few_steps", "first_jump")
+STAGES = ("autoencoder", "transformer", "causal", "few_steps")
 """Stages in the order they run in."""
-Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps", "first_jump"]
+Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps"]
 """Stages of one run; all are those that begin from nothing, which is the first two."""
 
 

@@ -10,7 +10,6 @@ from longtake.recipes.autoencoder import train_autoencoder
 from longtake.recipes.causal import train_causal
 from longtake.recipes.denoiser import train_transformer
 from longtake.recipes.few_steps import train_few_steps
-from longtake.recipes.first_jump import train_first_jump
 from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
 from longtake.recipes.recipe import PrevizRecipe
 from longtake.recipes.weights import fill
@@ -73,8 +72,6 @@ def run(
         loss = train_causal(recipe, folder, device, finished, workers)
     if stage == "few_steps":
         loss = train_few_steps(recipe, folder, device, finished, workers)
-    if stage == "first_jump":
-        loss = train_first_jump(recipe, folder, device, finished, workers)
     if stage != "autoencoder":
         workers.wait()
         drop_states(folder)

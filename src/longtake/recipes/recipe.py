@@ -82,14 +82,6 @@ class PrevizRecipe:
     """Fourth stage, run by its name alone: from a trained model to one that needs few steps."""
     jumps: JumpConfig = field(default_factory=JumpConfig)
     """What the fourth stage teaches."""
-    first_jump: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=240, batch=6, frames=5, pool=512, refresh_every=16, log_every=10, seed=6,
-            optimiser="adamw", learning_rate=1.5e-4, weight_decay=0.0, warmup=15, decay=0.4,
-            caption_dropout=0.0, ema=0.95,
-        )
-    )  # fmt: skip
-    """Fifth stage, run by its name alone: from a model of few steps to one that heeds captions."""
     held_out: int = 32
     """Held-out clips that statistics and scores are measured on."""
 

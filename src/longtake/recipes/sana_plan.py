@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from longtake.config import TransformerConfig
 from longtake.config.limits import latent_chunks
 from longtake.model import Transformer
+from longtake.model.lora import shapes
 from longtake.planner import META, FusedAttention, Peak, Weights, live_peak, weight_bytes
 from longtake.recipes.sana_video import SanaStage, published
 from longtake.text.gemma import MAX_TOKENS
@@ -87,12 +88,19 @@ def _on(gpus: int, stage: SanaStage, config: TransformerConfig, work: int, flops
     weights, layer = (size // 4 for size in weight_bytes(config, Weights(dtype=torch.float32)))
     rest, clips = weights - config.depth * layer, stage.train.batch // gpus
     value = 2 if stage.train.precision == "bf16" else 4
-    parts = STATE_BYTES * weights // here
-    # Two layers, as the next comes while one runs, their gradients, and what is in no layer.
-    layers = (2 * layer + rest) * value * 2
+    # Two layers, as the next comes while one runs, and what is in no layer.
+    whole_layers = (2 * layer + rest) * value
+    if stage.train.lora:
+        # Weights that stay have no gradients; every device has all of the branches.
+        branches = _branch_values(config, stage.train.lora)
+        parts, layers = value * weights // here + STATE_BYTES * branches, whole_layers
+        sent_inside, sent_outside = 2 * value * clips, 0.0
+    else:
+        parts, layers = STATE_BYTES * weights // here, 2 * whole_layers
+        sent_inside, sent_outside = 2 * value * clips + 4, weights / here * 4
     # A layer comes for the pass, and for running it again in the pass back.
-    inside = (here - 1) / here * weights * (2 * value * clips + 4)
-    outside = 2 * (machines - 1) / machines * weights / here * 4
+    inside = (here - 1) / here * weights * sent_inside
+    outside = 2 * (machines - 1) / machines * sent_outside
     compute_s = clips * flops / (TFLOPS * 1e12)
     step_s = max(compute_s, inside / LINK_BYTES + outside / NETWORK_BYTES)
     return StagePlan(
@@ -108,6 +116,12 @@ def _on(gpus: int, stage: SanaStage, config: TransformerConfig, work: int, flops
     )
 
 
+def _branch_values(config: TransformerConfig, rank: int) -> int:
+    with torch.device(META):
+        layer = shapes(Transformer(replace(config, depth=1)))
+    return config.depth * sum(rank * (rows + columns) for rows, columns in layer.values())
+
+
 def count_clip(config: TransformerConfig, stage: SanaStage, depth: int) -> Counted:
     """One clip forward and back through some of the layers, without data."""
     dtype = torch.bfloat16 if stage.train.precision == "bf16" else torch.float32
@@ -119,8 +133,9 @@ def count_clip(config: TransformerConfig, stage: SanaStage, depth: int) -> Count
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
             _forward(model, stage, config)
-    # Back is twice the work. It is not counted: the counter takes grouped convolutions for dense.
-    passes = 4 if stage.train.recompute else 3
+    # Back is twice the work, or once where weights stay. It is not counted: the counter takes
+    # grouped convolutions for dense.
+    passes = (4 if stage.train.recompute else 3) - (stage.train.lora > 0)
     return Counted(counted, passes * counter.get_total_flops())
 
 

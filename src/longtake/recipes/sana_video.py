@@ -13,12 +13,15 @@ from typing import Literal, get_args
 
 import torch
 
+from longtake.checkpoints import LoraHead, save_lora
 from longtake.checkpoints.public_config import read_transformer_config
 from longtake.config import ShardedConfig, TransformerConfig
 from longtake.errors import OutputError, SettingError
 from longtake.model import Transformer
+from longtake.model.lora import Branches, shapes
 from longtake.official.folder import copy_parts, read_model
 from longtake.official.longsana import CHUNK
+from longtake.official.source import fingerprint
 from longtake.official.transformer import empty_transformer, load_transformer, save_transformer
 from longtake.parallel import Workers
 from longtake.presets import PUBLIC_FILE
@@ -29,6 +32,8 @@ StageName = Literal["low", "full", "tune", "causal"]
 STRIDE, TEMPORAL = 8, 4
 """Pixels of a latent cell and frames of a latent frame, of the VAE of the 480p model."""
 TRANSFORMER = "transformer"
+LORA_FILE = "lora.safetensors"
+"""What a run that trains a LoRA leaves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,25 +132,32 @@ def run_stage(
     Args:
         stage: Which.
         data: Folder of encoded clips, see `LatentFolder`.
-        out: Where the states and afterwards the transformer go.
+        out: Where the states and afterwards the transformer, or the LoRA, go.
         start: A public model to go on from; None begins with fresh weights.
         workers: Those who train together; the first writes.
         device: Of this worker.
 
     Raises:
-        OutputError: a trained model is there already.
-        SettingError: clips that are not this model's, or no model to start from.
+        OutputError: a trained model or LoRA is there already.
+        ModelError: a LoRA over a model of which a file is missing.
+        SettingError: clips that are not this model's, a rank that it is too small for, or no model
+            to start from.
     """
-    if (out / TRANSFORMER).exists():
+    if (out / TRANSFORMER).exists() or (out / LORA_FILE).exists():
         msg = f"{out} holds a trained model already; choose another folder with --out"
         raise OutputError(msg)
     clips = LatentFolder(data, stage.train.seed)
     model = _model(stage, start)
     _check_clip(clips, model.config)
+    # Looked at before hours of training: a LoRA names the whole model that it lies over.
+    base = fingerprint(start) if start is not None and stage.train.lora else ""
     trainer = ShardedTrainer(model, clips.clip, stage.train, out, workers, device)
     trainer.run()
     weights = trainer.weights()
-    if workers.first:
+    if workers.first and trainer.branches is not None:
+        made = f"{stage.name}, {trainer.step} steps of {stage.train.batch} clips"
+        _export_lora(trainer.branches, out, base, made)
+    elif workers.first:
         _export(weights, model.config, out, start, causal=stage.train.chunk > 0)
     workers.wait()
 
@@ -153,12 +165,22 @@ def run_stage(
 def _model(stage: SanaStage, start: Path | None) -> Transformer:
     """On the host, with the weights to begin with."""
     if start is None:
-        if stage.name != "low":
+        if stage.name != "low" or stage.train.lora:
             msg = f"the stage {stage.name} goes on from a model; name its folder with --start"
             raise SettingError(msg)
         torch.manual_seed(stage.train.seed)
         return Transformer(published())
-    model = load_transformer(start / TRANSFORMER, torch.float32, torch.device("cpu"))
+    # Weights that do not change need no more digits than the layers compute with.
+    few = stage.train.lora and stage.train.precision == "bf16"
+    dtype = torch.bfloat16 if few else torch.float32
+    model = load_transformer(start / TRANSFORMER, dtype, torch.device("cpu"))
+    most = min(min(shape) for shape in shapes(model).values())
+    if stage.train.lora > most:
+        msg = (
+            f"--lora must be at most {most}, the smallest side of a matrix, got "
+            f"{stage.train.lora:,}"
+        )
+        raise SettingError(msg)
     return model.requires_grad_(True).train()
 
 
@@ -171,6 +193,20 @@ def _check_clip(clips: LatentFolder, config: TransformerConfig) -> None:
             f"{found[1]}, the model wants {config.latent_channels} and {config.text_width}"
         )
         raise SettingError(msg)
+
+
+def _export_lora(branches: Branches, out: Path, base: str, made: str) -> None:
+    """The changes in one file, for the model they were trained over alone."""
+    changes = branches.changes()
+    rank = next(iter(changes.values())).a.shape[0]
+    head = LoraHead(
+        base=base,
+        rank=rank,
+        alpha=branches.scale * rank,
+        targets=tuple(sorted(changes)),
+        made=made,
+    )
+    save_lora(out / LORA_FILE, head, {name: tuple(pair) for name, pair in changes.items()})
 
 
 def _export(

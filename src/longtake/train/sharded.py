@@ -17,6 +17,7 @@ from longtake.config import ShardedConfig, to_dict
 from longtake.config.limits import latent_chunks
 from longtake.errors import SettingError
 from longtake.model import Transformer
+from longtake.model.lora import Branches
 from longtake.parallel import Workers
 from longtake.parallel.checkpoint import load_sharded, save_sharded, states
 from longtake.parallel.contact import contact
@@ -38,6 +39,9 @@ class ShardedTrainer:
 
     Which clips a step has, and their noise, follow from the step alone and not from how many
     devices share them: any number of devices makes the same run, but for rounding.
+
+    With `config.lora` the weights stay as they are and thin branches beside them learn; every
+    device has all of those.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class ShardedTrainer:
             raise SettingError(f"{msg}; try {least}")  # noqa: EM102
         self.model, self.clips, self.config = model, clips, config
         self.folder, self.workers, self.device = folder, workers, device
+        self.branches = _branches(model, config, device)
         shard(
             model,
             model.blocks,
@@ -69,9 +74,8 @@ class ShardedTrainer:
             recompute=config.recompute,
             entries=("advance",),
         )
-        self.names = [name for name, _ in model.named_parameters()]
         self.adamw = torch.optim.AdamW(
-            model.parameters(),
+            self.trained.parameters(),
             lr=config.learning_rate,
             betas=BETAS,
             eps=EPS,
@@ -81,6 +85,11 @@ class ShardedTrainer:
         found = states(self.states)
         if found:
             self.resume(found[-1])
+
+    @property
+    def trained(self) -> nn.Module:
+        """What learns."""
+        return self.branches or self.model
 
     @property
     def states(self) -> Path:
@@ -114,7 +123,9 @@ class ShardedTrainer:
             loss.backward()
             total += loss.detach()
         self.workers.average([total])
-        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+        if self.branches is not None:
+            self.workers.average([p.grad for p in self.branches.parameters() if p.grad is not None])
+        norm = whole(nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip))
         for group in self.adamw.param_groups:
             group["lr"] = self.config.learning_rate * min(
                 1.0, (self.step + 1) / max(self.config.warmup, 1)
@@ -165,7 +176,7 @@ class ShardedTrainer:
     def _tensors(self) -> dict[str, Tensor]:
         """Everything a later step depends on, in parts."""
         tensors: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.trained.named_parameters():
             state = self.adamw.state[parameter]
             if not state:
                 state["step"] = torch.tensor(float(self.step))
@@ -193,7 +204,7 @@ class ShardedTrainer:
             msg = f"{path} was made with other settings; use them again or another --out"
             raise SettingError(msg)
         self.step = int(settings["step"])
-        for parameter in self.model.parameters():
+        for parameter in self.trained.parameters():
             self.adamw.state[parameter]["step"].fill_(self.step)
         logger.info("going on from step %d of %d", self.step, self.config.steps)
 
@@ -204,13 +215,22 @@ class ShardedTrainer:
         return json.dumps(settings, sort_keys=True)
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights on the host, for the first worker; everybody has to ask."""
+        """All that was trained on the host, for the first worker; everybody has to ask."""
         kept: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.trained.named_parameters():
             tensor = whole(parameter.detach())
             if self.workers.first:
                 kept[name] = tensor.cpu()
         return kept
+
+
+def _branches(model: Transformer, config: ShardedConfig, device: torch.device) -> Branches | None:
+    """The same branches on every device; A is drawn from the seed."""
+    if not config.lora:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Branches(model, config.lora, float(config.lora)).to(device)
 
 
 class _Log:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtake.kernels import ops
+from longtake.kernels.planned import card_bytes
 from longtake.vae.channels_last import Stream, Values, convolve
 
 EPS = 1e-8
@@ -118,4 +119,5 @@ def _padded(x: Values, frames: int, side: int) -> Values:
 
 def fast(vae: Any, z: Float[Tensor, "b c t h w"]) -> bool:  # noqa: ANN401
     """Whether to decode so: in bfloat16 on a card, one film at a time."""
-    return z.is_cuda and z.dtype == torch.bfloat16 and len(z) == 1 and fits(vae.decoder)
+    on_card = card_bytes(z.device) > 0
+    return on_card and z.dtype == torch.bfloat16 and len(z) == 1 and fits(vae.decoder)

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtake.kernels.planned import card_bytes
 from longtake.vae import ltx2, wan
 from longtake.vae.tiling import Tiling, decode_tiled
 
@@ -121,7 +122,7 @@ class StreamingWan(PublicAutoencoder):
         vae, first = self.vae, True
         z = next(chunks)
         chunks = chain((z,), chunks)
-        if z.is_cuda and z.dtype == torch.bfloat16 and len(z) == 1:
+        if card_bytes(z.device) and z.dtype == torch.bfloat16 and len(z) == 1:
             yield from wan.decode(vae.decoder, map(vae.post_quant_conv, chunks))
             return
         vae.clear_cache()
