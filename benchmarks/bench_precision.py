@@ -269,6 +269,7 @@ def free() -> None:
 def machine() -> dict[str, Any]:
     cuda = DEVICE.type == "cuda"
     return {
+        "card_gib": round(card_bytes(DEVICE) / GIB, 2),
         "processor": torch.cuda.get_device_name() if cuda else "CPU",
         "torch": torch.__version__,
         "day": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -15,12 +15,13 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtake.bench import theirs
 from longtake.bench.clock import Timing, settle, time_of
@@ -113,19 +114,27 @@ def kernels(bench: Bench) -> dict[str, Any]:
 
 
 def accuracy(bench: Bench) -> dict[str, Any]:
-    """Error of a layer in bf16 against float64, on the same weights and inputs."""
+    """Error of a layer in bf16 against float64, of its output and of what it adds to its input.
+
+    With kernels, without, and of diffusers' layer, on the same weights and inputs.
+    """
     shape = bench.shape("480p", latent_frames=3)
-    model = random_denoiser(replace(shape.transformer, depth=1), bench.device, bench.dtype)
-    exact = one_layer(model.double(), shape, torch.float64)
-    model = model.to(bench.dtype)
-    error = apart(one_layer(model, shape, bench.dtype), exact)
+    model = random_denoiser(replace(shape.transformer, depth=1), bench.device, torch.bfloat16)
+    before, after = one_layer(deepcopy(model).double(), shape, torch.float64)
+
+    def errors(x: Tensor, y: Tensor) -> dict[str, float]:
+        x, y = x.view_as(before), y.view_as(after)
+        return {"output": apart(y, after), "added": apart(y - x, after - before)}
+
+    found: dict[str, Any] = {"ours": errors(*one_layer(model, shape, torch.bfloat16))}
     with trial.without():
-        plain = apart(one_layer(model, shape, bench.dtype), exact)
-    return {"layer_error": error, "layer_error_plain": plain, "bound": 1e-2}
+        found["ours_plain"] = errors(*one_layer(model, shape, torch.bfloat16))
+    found["diffusers"] = errors(*their_layer(model, shape))
+    return found | {"bound": 1e-2}
 
 
-def one_layer(model: Transformer, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """What one layer adds to its stream."""
+def one_layer(model: Transformer, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What a layer reads and what it makes."""
     inputs = inputs_of(shape, model.head_table.device, dtype)
     reading = model.read(inputs.text, inputs.mask, trim=True)
     grid = model._grid(inputs.latents)
@@ -133,7 +142,21 @@ def one_layer(model: Transformer, shape: Shape, dtype: torch.dtype) -> Tensor:
     x = model._tokens(inputs.latents)
     _, modulation = model.noise_level(inputs.sigma)
     y, _ = model.blocks[0](x, modulation, reading.layers[0], layout)
-    return (y - x).double()
+    return x.double(), y.double()
+
+
+def their_layer(model: Transformer, shape: Shape) -> tuple[Tensor, Tensor]:
+    """The same of diffusers' layer around these weights."""
+    reference = theirs.their_denoiser(model)
+    kept: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        kept.extend((inputs[0].double(), output.double()))
+
+    handle = reference.transformer_blocks[0].register_forward_hook(keep)
+    theirs.their_forward(reference, inputs_of(shape, model.head_table.device, torch.bfloat16))()
+    handle.remove()
+    return kept[0], kept[1]
 
 
 def apart(one: Tensor, other: Tensor) -> float:

@@ -1,7 +1,9 @@
 """Prompt, and first frame, to pixels: ours against the reference library's pipelines."""
 
+import json
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,6 +153,28 @@ def test_every_offload_makes_the_same_film(reference_pipeline, tmp_path, offload
     ]
     assert films[0].shape == (9, 64, 96, 3)
     assert torch.equal(*films)
+
+
+def test_longsana_hands_out_frames_between_its_chunks_unless_memory_is_short(
+    reference_pipeline, tmp_path
+):
+    folder = tmp_path / "model"
+    reference_pipeline().save_pretrained(folder)
+    config = folder / "transformer" / "config.json"
+    causal = {"_class_name": "SanaVideoCausalTransformer3DModel"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | causal))
+    settings = replace(SETTINGS, frames=85, guidance=1.0)
+    films, order = [], []
+    for mode in ("none", "text", "block"):
+        running = Running(device=CPU, dtype=torch.float32, offload=mode, cache=tmp_path / "cache")
+        events = list(OfficialPipeline(read_model(folder), running).stream(PROMPT, settings))
+        films.append(torch.cat([e.pixels for e in events if isinstance(e, Frames)]))
+        chunks = [n for n, e in enumerate(events) if getattr(e, "stage", "") == "denoise"]
+        order.append(next(n for n, e in enumerate(events) if isinstance(e, Frames)) < chunks[-1])
+    assert order == [True, True, False]
+    assert films[0].shape == (85, 64, 96, 3)
+    assert torch.equal(films[0], films[1])
+    assert torch.equal(films[0], films[2])
 
 
 def test_a_prompt_met_before_needs_no_text_encoder(reference_pipeline, tmp_path):

@@ -122,8 +122,9 @@ class OfficialPipeline:
         yield from (Notice(text) for text in notices)
         yield Progress("text", 1, 1)
         first = None if image is None else self.first_frame(image)
-        if self.model.causal and self.running.decode_on is not None and self.team.first:
-            yield from self._meanwhile(settings, condition, self.running.decode_on)
+        apart = self.running.decode_on
+        if self.team.first and (apart is not None or streams(self.model, self.running.offload)):
+            yield from self._meanwhile(settings, condition, apart)
             return
         latents = self.noise(settings) if noise is None else noise
         if self.model.causal:
@@ -144,12 +145,14 @@ class OfficialPipeline:
         yield from _frames(self.decode(latents), settings.frames)
 
     def _meanwhile(
-        self, settings: OfficialConfig, condition: Condition, device: torch.device
+        self, settings: OfficialConfig, condition: Condition, apart: torch.device | None
     ) -> Iterator[Event]:
-        """Decode each chunk on another device while the next is made; the same frames."""
+        """Decode each chunk when it is there; on a device apart while the next is made."""
         chunks = chunks_of(self.model.latent_frames(settings.frames))
-        parts = Counted(ahead(self.roll(settings, condition), self.running.device))
-        dtype, told = vae_dtype(self.model, self.running.dtype), 0
+        own = self.running.device
+        rolled, device = self.roll(settings, condition), apart or own
+        parts = Counted(rolled if apart is None else ahead(rolled, own))
+        dtype, told = decode_dtype(self.model, self.running), 0
         with self._vae_on(device) as autoencoder:
             for event in _frames(autoencoder.decode_chunks(parts, dtype, device), settings.frames):
                 if parts.count > told:
@@ -330,7 +333,7 @@ class OfficialPipeline:
     def _vae_on(self, device: torch.device) -> Iterator[PublicAutoencoder]:
         """The VAE on a device where nothing else has to leave for it."""
         if self._autoencoder is None:
-            dtype = vae_dtype(self.model, self.running.dtype)
+            dtype = decode_dtype(self.model, self.running)
             self._autoencoder = load_autoencoder(self.model, dtype, device, Tiling())
         yield self._autoencoder
 
@@ -350,6 +353,14 @@ def checked_loras(model: PublicModel, loras: tuple[LoraUse, ...]) -> tuple[LoraU
     if not loras:
         return ()
     return checked(loras, fingerprint(model.folder), empty_transformer(model.transformer))[1]
+
+
+def streams(model: PublicModel, offload: Offload) -> bool:
+    """Whether frames are decoded between the chunks of a film, by a VAE that looks back alone.
+
+    Then both networks are on the device; `block` keeps to the least memory and decodes afterwards.
+    """
+    return model.causal and offload != "block" and model.vae.name == "AutoencoderKLWan"
 
 
 def vae_dtype(model: PublicModel, dtype: torch.dtype) -> torch.dtype:

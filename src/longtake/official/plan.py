@@ -15,7 +15,7 @@ from longtake.kernels.planned import card_bytes, planned_on
 from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of
 from longtake.official.parts import autoencoder_of, empty_vae, quiet
-from longtake.official.pipeline import Offload, vae_dtype
+from longtake.official.pipeline import Offload, streams, vae_dtype
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import weight_files
 from longtake.parallel import ONE, Roles, part_of
@@ -186,8 +186,7 @@ def peaks_of(
     whole, layer = weight_bytes(model.transformer, weights)
     rest = whole - model.transformer.depth * layer
     forward = forward_peak(model.transformer, _pass(model, settings, roles), MAX_TOKENS, weights)
-    if model.causal:
-        forward += 2 * _state_bytes(model, settings, dtype)
+    state = 2 * _state_bytes(model, settings, dtype) if model.causal else 0
     encoder = text.values * dtype.itemsize
     reading = encoder + _text_work(text, dtype) + room_of(weights)
     peaks: dict[Offload, Peaks] = {}
@@ -204,7 +203,10 @@ def peaks_of(
                 msg = f"unknown way of offloading {way}"
                 raise AssertionError(msg)
         stays = 0 if roles.decodes else stays
-        peaks[way] = Peaks(text=reading, denoise=runs + forward, decode=stays + decode)
+        # Decoded between the chunks: the denoiser stays, and what it works in is free meanwhile.
+        between = state + decode if streams(model, way) and not roles.decodes else 0
+        work = max(forward + state, between)
+        peaks[way] = Peaks(text=reading, denoise=runs + work, decode=stays + decode)
     return peaks
 
 
