@@ -16,20 +16,24 @@ from tempfile import TemporaryDirectory
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from bench_autoencoder import FRAMES, HEIGHT, WIDTH, held_out_clips, round_trip, score
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 import longtake
 from longtake import Pipeline
-from longtake.config import SampleConfig
+from longtake.config import FPS, Cue, SampleConfig
 from longtake.media.sheet import Clip, film_strips, save_png
+from longtake.pipeline import Frames
 from longtake.world import caption, render, sample_scenes
 from longtake.world.level import FIRST, WHOLE, Level
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("film", "films", "world", "whole_world", "reconstruction", "training")
+NAMES = ("film", "films", "minute", "world", "whole_world", "reconstruction", "training")
 LARGEST_BYTES = 300_000
 """Largest picture; with a dozen of them the tree stays far under its budget."""
 SEED = 7
@@ -45,6 +49,9 @@ PROMPTS = (
     "a cyan car drives from right to left and a green tree stands still on a street at night",
 )
 """Every kind, ground and light once at least, and each kind of camera move."""
+MINUTE = "a blue car drives in circles on sand at sunset, the camera orbits"
+BY_DAY, AT_NIGHT = "a yellow tree stands on snow by day", "a yellow tree stands on snow at night"
+MINUTE_S, CHANGE_S, MINUTE_SEED = 60.0, 12.0, 5
 WORLD_SEED, WORLD_SCENES, WORLD_FRAMES, WORLD_SECONDS = 11, 6, 6, 5.0
 RECONSTRUCTED = 4
 COLOURS, SCALES = (256, 128, 64), (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
@@ -77,6 +84,8 @@ def draw(name: str, path: Path, model: Callable[[], Pipeline]) -> None:
             film(path, model())
         case "films":
             films(path, model())
+        case "minute":
+            minute(path, model())
         case "world":
             world(path)
         case "whole_world":
@@ -111,6 +120,30 @@ def films(path: Path, model: Pipeline, settings: SampleConfig | None = None) -> 
     settings = settings or replace(model.defaults, seed=SEED)
     made = [model.generate(prompt, settings=settings).frames for prompt in PROMPTS]
     small_strips(path, made, PROMPTS, columns=6)
+
+
+def minute(path: Path, model: Pipeline, settings: SampleConfig | None = None) -> None:
+    """A minute in one take, and a take whose prompt changes half-way."""
+    settings = settings or replace(model.defaults, seed=MINUTE_SEED)
+    takes = [
+        made(model, MINUTE, (), seconds(settings, MINUTE_S)),
+        made(model, BY_DAY, (Cue(at_s=CHANGE_S, text=AT_NIGHT),), seconds(settings, 2 * CHANGE_S)),
+    ]
+    labels = [f"{MINUTE} ({MINUTE_S:g} s)", f"{BY_DAY}; from {CHANGE_S:g} s on: {AT_NIGHT}"]
+    small_strips(path, takes, labels, columns=7)
+
+
+def seconds(settings: SampleConfig, length_s: float) -> SampleConfig:
+    """The same settings for a film of so long."""
+    return replace(settings, frames=1 + round(length_s * FPS))
+
+
+def made(
+    model: Pipeline, prompt: str, cues: Sequence[Cue], settings: SampleConfig
+) -> UInt8[Tensor, "frames height width 3"]:
+    """All frames of a take."""
+    events = model.stream(prompt, settings, cues=cues)
+    return torch.cat([event.pixels for event in events if isinstance(event, Frames)])
 
 
 def world(path: Path, height: int = HEIGHT, width: int = WIDTH, level: Level = FIRST) -> None:

@@ -276,3 +276,10 @@ def test_the_benchmark_of_several_gpus_runs_on_two_processes_that_agree():
     assert both["chunk of ten latent frames"]["roles"] == "latent frames over 2"
     assert both["training, a clip"]["clips_a_step"] == 2
     assert {"chunk, one after the other", "chunk, decoded meanwhile"} <= {x["what"] for x in lines}
+
+
+def test_a_take_of_a_figure_is_as_long_as_asked_and_changes_with_its_cue(model):
+    settings = figures.seconds(SETTINGS, 2.0)
+    assert settings.frames == 1 + 2 * FPS
+    film = figures.made(model, "a red ball", (), replace(settings, frames=9))
+    assert film.shape == (9, 64, 96, 3)
