@@ -55,10 +55,11 @@ Made by `python -m longtake.cli.hardware_page`; no number on this page was typed
 | 12.3 † | measured and sent in by a user, in a file `contributed_….jsonl` there |
 | *~12.3* | computed by the planner from shapes alone; never run |
 
-A computed figure counts every value that is alive at once beside a card's kernels, and 124 MiB that
-its libraries keep, as `longtake plan` does. The allocator's gaps come on top, so a card is taken for
-full at 94 % of its memory. The embedded model `previz` runs everywhere: a film of 5 s takes under 2 GiB. Films longer
-than a model was trained on can be computed; whether they are any good was not measured.
+A computed figure counts every value that is alive at once beside a card's kernels, and 124 MiB
+that its libraries keep, as `longtake plan` does. The allocator's gaps come on top, so a card is
+taken for full at 94 % of its memory. The embedded model `previz` runs everywhere: a film of 5 s
+takes under 2 GiB. Films longer than a model was trained on can be computed; whether they are any
+good was not measured.
 """
 _TIME = """
 ## Time
