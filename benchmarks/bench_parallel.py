@@ -132,8 +132,8 @@ def work(arguments: argparse.Namespace) -> None:
         by_chunks(size, count, device, steps, tell)
         if count == 1 and (arguments.gpus > 1 or device.type == "cpu"):
             decoded(size, device, tell)
-    trained(size, workers, device, steps, tell, lora=LORA)
-    trained(size, workers, device, steps, tell)
+    for lora, compiled in ((LORA, False), (0, False), (LORA, True), (0, True)):
+        trained(size, workers, device, steps, tell, lora, compiled)
 
 
 def equal(count: int, device: torch.device, tell: Callable[..., None]) -> None:
@@ -239,7 +239,7 @@ def walk(size: Size, home: torch.device, other: torch.device, *, meanwhile: bool
 
 def trained(
     size: Size, workers: Workers, device: torch.device, steps: Callable[..., dict[str, Any]],
-    tell: Callable[..., None], lora: int = 0,
+    tell: Callable[..., None], lora: int, compiled: bool,
 ) -> None:  # fmt: skip
     """A training step in parts (FSDP2), one clip a process; or of a LoRA over frozen weights."""
     count = workers.size
@@ -248,6 +248,7 @@ def trained(
         batch=count,
         warmup=1,
         lora=lora,
+        compile=compiled,
         precision="bf16" if size.dtype == torch.bfloat16 else "fp32",
     )
     dtype = size.dtype if lora else torch.float32
@@ -261,6 +262,7 @@ def trained(
     for name in ("median_ms", "least_ms", "most_ms"):
         told[name] = round(told[name] / count, 3)
     what = f"training a LoRA of rank {lora}, a clip" if lora else "training, a clip"
+    what += ", compiled" if compiled else ""
     tell(what, clips_a_step=count, **told)
 
 

@@ -1,6 +1,7 @@
 """A denoiser in parts on several processes trains as it does on one."""
 
 import os
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -45,11 +46,28 @@ def losses(workers, folder, config, steps):
     return told, held
 
 
+def compiled_losses(workers, folder, config, steps):
+    # From inside the compiler.
+    warnings.filterwarnings("ignore", "The .grad attribute")
+    return losses(workers, folder, config, steps)
+
+
 def whole_run(workers, folder, config):
     run = trainer(workers, folder, config)
     first = run.step
     run.run()
     return first, run.weights()
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("lora", [0, 2])
+def test_compiled_layers_have_the_same_losses(folder, lora):
+    config = replace(CONFIG, lora=lora, learning_rate=1e-3)
+    ((plain, _),) = spawned(losses, 1, folder, config, 3)
+    ((compiled, _),) = spawned(compiled_losses, 1, folder, replace(config, compile=True), 3)
+    for (one, gradient), (other, same) in zip(plain, compiled, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+        assert same == pytest.approx(gradient, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -210,6 +210,8 @@ class ShardedConfig:
     """Arithmetic of the layers; weights, gradients and their sums are fp32."""
     recompute: bool = True
     """Run each layer again in the backward pass, in place of keeping what it made."""
+    compile: bool = False
+    """Compile the layers: fewer passes over memory, after a first step of minutes."""
     seed: int = 0
     """Seed of the order of clips and of noise."""
     log_every: int = 10

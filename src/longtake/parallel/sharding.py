@@ -46,6 +46,7 @@ def shard(
     *,
     arithmetic: Arithmetic,
     recompute: bool,
+    compiled: bool = False,
     entries: Sequence[str] = (),
 ) -> None:
     """Cut every weight into as many parts as there are workers, in place.
@@ -60,6 +61,7 @@ def shard(
         device: Where the parts go.
         arithmetic: Of the layers.
         recompute: Keep a layer's input alone, and run it again in the backward pass.
+        compiled: Compile what a layer computes; gathering its weights stays outside.
         entries: Methods beside `forward` that begin a pass.
     """
     mesh = _mesh(device)
@@ -71,6 +73,8 @@ def shard(
     )
     with contact():
         for layer in layers:
+            if compiled:
+                layer.forward = torch.compile(layer.forward, dynamic=False)
             if recompute:
                 layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
             fully_shard(layer, mesh=mesh, mp_policy=policy)

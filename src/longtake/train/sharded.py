@@ -72,6 +72,7 @@ class ShardedTrainer:
             device,
             arithmetic=config.precision,
             recompute=config.recompute,
+            compiled=config.compile,
             entries=("advance",),
         )
         self.adamw = torch.optim.AdamW(
