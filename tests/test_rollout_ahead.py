@@ -12,6 +12,7 @@ from longtake.config import SampleConfig
 from longtake.parallel import ALL, Roles, Team
 from longtake.pipeline import Border, Frames, Pipeline, build
 from longtake.rollout.ahead import ahead
+from longtake.rollout.film import half_of
 
 CPU = torch.device("cpu")
 
@@ -90,3 +91,35 @@ def test_a_take_decoded_meanwhile_has_the_same_bytes_and_the_same_borders(chunke
             assert torch.equal(x.memory.sums, y.memory.sums)
         for x, y in zip(a.decoder.blocks, b.decoder.blocks, strict=True):
             assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize(("threads", "half"), [(1, 0), (2, 1), (3, 0), (4, 2), (6, 0), (8, 4)])
+def test_threads_are_halved_where_their_number_does_not_show(threads, half):
+    assert half_of(threads) == half
+
+
+def test_on_a_cpu_the_next_chunk_is_made_meanwhile_and_the_threads_come_back(chunked):
+    settings = SampleConfig(width=64, height=64, frames=25, steps=2)
+    before, films, makers = torch.get_num_threads(), [], []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            most = threading.active_count()
+            film = []
+            for event in chunked.stream("a red ball", settings):
+                film.append(event)
+                most = max(most, threading.active_count())
+            makers.append(most)
+            assert torch.get_num_threads() == threads
+            films.append(torch.cat([e.pixels for e in film if isinstance(e, Frames)]))
+            # Who leaves in the middle leaves no maker and no halved threads behind.
+            alone = threading.active_count()
+            with closing(chunked.stream("a red ball", settings)) as left:
+                while not isinstance(next(left), Frames):
+                    pass
+            assert threading.active_count() == alone
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert makers[1] == makers[0] + 1
+    assert torch.equal(*films)

@@ -1,6 +1,6 @@
 """THE PATH: a prompt becomes tokens, noise becomes latents, latents become frames."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -132,7 +132,7 @@ class Pipeline:
         cues: Sequence[Cue] = (),
         picture: Picture | None = None,
         start: Snapshot | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Make a film and yield progress and notices, then frames in order.
 
         A model that goes on by chunks gives out the frames of each as soon as it is finished, and

@@ -67,7 +67,9 @@ def ahead(items: Iterator[Item], device: torch.device, most: int = 1) -> Iterato
             raise item.error
     finally:
         left.set()
-        maker.join()
+        # What nobody holds any more may be tidied up in any thread, the maker's own as well.
+        if threading.current_thread() is not maker:
+            maker.join()
 
 
 def _with_end(items: Iterator[Item]) -> Iterator[Item | _Over]:

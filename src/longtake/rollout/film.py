@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,6 +37,9 @@ def film(
 ) -> Iterator[Step | Decoded]:
     """Make the chunks of a film and decode each as soon as it is finished.
 
+    On a CPU the next chunk is made meanwhile, each with half of the threads: small operations use
+    few of them well. The bytes are the same.
+
     Args:
         take: What stays the same.
         condition: The encoded prompt of a chunk, by its number.
@@ -46,29 +50,58 @@ def film(
         meanwhile: Decode a chunk while the next is made, as it pays on another device.
     """
     grid, cache, device = take.grid, StreamCache(), autoencoder.latent_mean.device
+    home, all_threads = take.transformer.head_table.device, torch.get_num_threads()
     first, state = 0, None
     if start is not None:
         first, state = start.chunk, start.state
         blocks = start.decoder.blocks
         cache = StreamCache([None if block is None else block.to(device) for block in blocks])
     events = take.roll(condition, range(first, grid.chunks(frames)), state)
-    if meanwhile:
-        steps = len(take.sigmas)
-        events = ahead(events, take.transformer.head_table.device, steps)
+    several = grid.chunks(frames) > first + 1
+    threads = half_of(all_threads) if several and home.type == device.type == "cpu" else 0
+    if meanwhile or threads:
+        events = ahead(_halved(events, threads), home, len(take.sigmas))
+    try:
+        for event in events:
+            match event:
+                case Step():
+                    yield event
+                case Committed():
+                    _use(threads)
+                    pixels = autoencoder.decode(event.latents.to(device), cache)[0]
+                    wanted = min(frames - grid.frames(event.chunk).start, len(pixels))
+                    snapshot = Snapshot(
+                        chunk=event.chunk + 1,
+                        state=event.state,
+                        decoder=StreamCache(list(cache.blocks)),
+                        notes=notes(event.chunk + 1),
+                    )
+                    yield Decoded(pixels, wanted, snapshot)
+    finally:
+        if threads:
+            torch.set_num_threads(all_threads)
+
+
+def half_of(threads: int) -> int:
+    """Threads for each of two that work side by side; 0 if they should take turns.
+
+    Only powers of two are halved: with them the number of threads does not show in the bytes.
+    """
+    return threads // 2 if threads > 1 and threads.bit_count() == 1 else 0
+
+
+def _halved(events: Iterator[Step | Committed], threads: int) -> Iterator[Step | Committed]:
+    """The same events; from the second chunk on their maker leaves threads to the decoder."""
     for event in events:
-        match event:
-            case Step():
-                yield event
-            case Committed():
-                pixels = autoencoder.decode(event.latents.to(device), cache)[0]
-                wanted = min(frames - grid.frames(event.chunk).start, len(pixels))
-                snapshot = Snapshot(
-                    chunk=event.chunk + 1,
-                    state=event.state,
-                    decoder=StreamCache(list(cache.blocks)),
-                    notes=notes(event.chunk + 1),
-                )
-                yield Decoded(pixels, wanted, snapshot)
+        yield event
+        if isinstance(event, Committed):
+            _use(threads)
+
+
+def _use(threads: int) -> None:
+    # It holds for the thread that asks, and for later ones.
+    if threads and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def replay(

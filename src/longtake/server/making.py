@@ -3,7 +3,8 @@
 import hashlib
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,12 @@ def _in_one_pass(pipe: Pipeline, request: FilmRequest, film: Path, tell: Tell) -
     )
     fix_threads()
     size = {"width": settings.width, "height": settings.height}
-    with VideoWriter(film, **size, metadata=manifest.tags()) as writer:
-        for event in pipe.stream(request.prompt, settings):
+    # Closed at once if the job ends here, or its maker would go on for a while.
+    with (
+        VideoWriter(film, **size, metadata=manifest.tags()) as writer,
+        closing(pipe.stream(request.prompt, settings)) as events,
+    ):
+        for event in events:
             if isinstance(event, Frames):
                 writer.write(event.pixels)
             tell(event, writer.frames)
@@ -146,11 +151,12 @@ def _by_chunks(
         for note in recording.notes:
             tell(Notice(note), 0)
         if recording.chunk < manifest.chunks:
-            for event in _stream(pipe, manifest, recording, files):
-                if isinstance(event, Border):
-                    recording.add(event.pixels, event.snapshot)
-                ready = manifest.grid.frames(recording.chunk).start if recording.chunk else 0
-                tell(event, min(ready, manifest.frames))
+            with closing(_stream(pipe, manifest, recording, files)) as events:
+                for event in events:
+                    if isinstance(event, Border):
+                        recording.add(event.pixels, event.snapshot)
+                    ready = manifest.grid.frames(recording.chunk).start if recording.chunk else 0
+                    tell(event, min(ready, manifest.frames))
         told = film_manifest(manifest, pipe.name)
         recording.finish(told.tags())
     write_manifest(take.path, replace(manifest, finished=True))
@@ -160,7 +166,7 @@ def _by_chunks(
 
 def _stream(
     pipe: Pipeline, manifest: TakeManifest, recording: Recording, files: JobFiles
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     begins_with = bool(manifest.picture) and recording.start is None
     return pipe.stream(
         manifest.prompt,
