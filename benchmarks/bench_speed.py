@@ -28,6 +28,7 @@ from longtake.bench.clock import Timing, settle, time_of
 from longtake.bench.origin import origin_of
 from longtake.bench.run import agreement, decoded, decoder_of, free
 from longtake.bench.shapes import Inputs, Shape, inputs_of, random_denoiser, shape_named
+from longtake.errors import CannotHere
 from longtake.flow import published_schedule
 from longtake.guidance import classifier_free
 from longtake.kernels import ops, trial
@@ -129,7 +130,10 @@ def accuracy(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {"ours": errors(*one_layer(model, shape, torch.bfloat16))}
     with trial.without():
         found["ours_plain"] = errors(*one_layer(model, shape, torch.bfloat16))
-    found["diffusers"] = errors(*their_layer(model, shape))
+    try:
+        found["diffusers"] = errors(*their_layer(model, shape))
+    except CannotHere as missing:
+        found["diffusers"] = f"left out: {missing}"
     return found | {"bound": 1e-2}
 
 
