@@ -13,6 +13,7 @@ import json
 import random
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -134,8 +135,11 @@ def measure(
     }
     for part in parts:
         if part in known:
+            start = time.perf_counter()
             for row in known[part]():
                 yield {"part": part, "number": number, **row}
+            took_s = time.perf_counter() - start
+            print(f"script {number}, {part}: {took_s:.0f} s", file=sys.stderr, flush=True)
 
 
 def texts_of(script: Script, grid: Grid, seconds: int, number: int) -> tuple[str, ...]:
