@@ -13,6 +13,7 @@ from longtake.parallel import ALL, Roles, Team
 from longtake.pipeline import Border, Frames, Pipeline, build
 from longtake.rollout.ahead import ahead
 from longtake.rollout.film import half_of
+from longtake.rollout.heap import share_heap
 
 CPU = torch.device("cpu")
 
@@ -123,3 +124,20 @@ def test_on_a_cpu_the_next_chunk_is_made_meanwhile_and_the_threads_come_back(chu
         torch.set_num_threads(before)
     assert makers[1] == makers[0] + 1
     assert torch.equal(*films)
+
+
+@pytest.mark.parametrize(("platform", "asked"), [("linux", [(-8, 1)]), ("darwin", [])])
+def test_one_heap_is_asked_for_once_and_only_where_glibc_may_be(monkeypatch, platform, asked):
+    calls = []
+
+    class Library:
+        def __init__(self, _):
+            self.mallopt = lambda *given: calls.append(given)
+
+    monkeypatch.setattr("ctypes.CDLL", Library)
+    monkeypatch.setattr("sys.platform", platform)
+    share_heap.cache_clear()
+    share_heap()
+    share_heap()
+    share_heap.cache_clear()
+    assert calls == asked

@@ -16,6 +16,7 @@ from longtake.pipeline.precision import Arithmetic, Precision, arithmetic_for
 from longtake.pipeline.quantized import fill_quantized, stored_format
 from longtake.presets import MODEL_FILE, PARTS, Preset, find
 from longtake.quantize import Format, choose_way, guard, low_layers, quantize
+from longtake.rollout.heap import share_heap
 from longtake.text import TextEncoder, Tokenizer
 from longtake.vae import Autoencoder
 
@@ -42,6 +43,7 @@ def load(
         WeightsError: damaged or foreign weights.
         CannotHere: no CUDA device although one was asked for.
     """
+    share_heap()
     preset = find(name)
     target = device_of(device)
     arithmetic = arithmetic_of(precision, stored_format(preset.folder), name, target)
