@@ -10,7 +10,6 @@ these are.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_precision import GIB, tell
 from torch import Tensor
 
 from longtake.bench.origin import origin_of
@@ -28,7 +28,6 @@ from longtake.official.longsana import chunks_of, roll
 from longtake.rollout.pixels import to_bytes
 from longtake.vae.tiling import Tiling
 
-GIB = 2**30
 CHUNKS = {"480p": 10, "720p": 5}
 """Latent frames of a chunk."""
 FPS = 16
@@ -48,14 +47,14 @@ def main() -> None:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(asked.cap_gib * GIB / total, 1.0))
     origin = origin_of(device, "python benchmarks/bench_minute.py")
-    tell(asked.out, {"origin": origin, "cap_gib": asked.cap_gib})
+    tell({"origin": origin, "cap_gib": asked.cap_gib}, asked.out)
     for row in asked.rows.split(","):
         try:
             with torch.no_grad():
                 for line in films(row, asked, device):
-                    tell(asked.out, {"row": row, **line})
+                    tell({"row": row, **line}, asked.out)
         except torch.OutOfMemoryError as error:
-            tell(asked.out, {"row": row, "ran": False, "why": str(error)[:160]})
+            tell({"row": row, "ran": False, "why": str(error)[:160]}, asked.out)
         free(device)
 
 
@@ -139,14 +138,6 @@ class Watch:
     def first(self) -> None:
         """The first frames are there."""
         self.first_s = self.first_s or self.now()
-
-
-def tell(out: Path | None, line: dict[str, Any]) -> None:
-    text = json.dumps(line)
-    print(text, flush=True)
-    if out is not None:
-        with out.open("a") as file:
-            file.write(text + "\n")
 
 
 if __name__ == "__main__":
