@@ -197,6 +197,8 @@ def to_fp8(
     x: Float[Tensor, "n columns"],
 ) -> tuple[UInt8[Tensor, "n columns"], Float[Tensor, " n"]]:
     """Rows in eight bits with a scale each; see `reference.low_bits`."""
+    if planned.applies(x):
+        return planned.eight_bits(x, *x.shape)
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("low_bits", x.device):
         from longtake.kernels.triton import low_bits
 
@@ -210,6 +212,8 @@ def taps_to_fp8(
     following: Float[Tensor, "b s d"] | None,
 ) -> tuple[UInt8[Tensor, "n d_d_d"], Float[Tensor, " n"]]:
     """What a convolution over time reads, in eight bits; see `reference.low_bits`."""
+    if planned.applies(x):
+        return planned.eight_bits(x, x[..., 0].numel(), 3 * x.shape[-1])
     if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("low_bits", x.device):
         from longtake.kernels.triton import low_bits
 

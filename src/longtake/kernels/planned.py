@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from longtake.kernels.reference.attention import Memory
@@ -54,6 +54,13 @@ def like(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def gated_depthwise(x: Float[Tensor, "b t s hidden_hidden"]) -> Float[Tensor, "b t s hidden"]:
     """Half the channels."""
     return x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+
+
+def eight_bits(
+    x: Float[Tensor, "*shape"], rows: int, columns: int
+) -> tuple[UInt8[Tensor, "rows columns"], Float[Tensor, " rows"]]:
+    """Codes and a scale a row."""
+    return x.new_empty(rows, columns, dtype=torch.uint8), x.new_empty(rows, dtype=torch.float32)
 
 
 def packed_linear_attention(

@@ -32,9 +32,7 @@ def product_fp8(
     x: Float[Tensor, "n columns"], packed: Packed, bias: Float[Tensor, " rows"] | None = None
 ) -> Float[Tensor, "n rows"]:
     """X W^T + b with a scale for each row of x and of W; sums in fp32, the result in bf16."""
-    # Shapes alone are run, to plan memory: the kernel has nothing beside its results.
-    rounded = _shapes(len(x), x.shape[1], x) if x.is_meta else ops.to_fp8(x)
-    return _scaled(*rounded, packed, bias)
+    return _scaled(*ops.to_fp8(x), packed, bias)
 
 
 def taps_product_fp8(
@@ -44,9 +42,7 @@ def taps_product_fp8(
     packed: Packed,
 ) -> Float[Tensor, "n rows"]:
     """The same of each position with those of the latent frames before and after."""
-    b, t, s, d = x.shape
-    rounded = _shapes(b * t * s, 3 * d, x) if x.is_meta else ops.taps_to_fp8(x, past, following)
-    return _scaled(*rounded, packed, None)
+    return _scaled(*ops.taps_to_fp8(x, past, following), packed, None)
 
 
 def _scaled(
@@ -64,10 +60,6 @@ def _scaled(
         out_dtype=torch.bfloat16,
         use_fast_accum=True,
     )
-
-
-def _shapes(n: int, columns: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(n, columns, dtype=torch.uint8), x.new_empty(n, dtype=torch.float32)
 
 
 def product_nvfp4(x: Float[Tensor, "n columns"], packed: Packed) -> Float[Tensor, "n rows"]:
