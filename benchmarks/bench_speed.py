@@ -278,6 +278,8 @@ def pieces(bench: Bench) -> dict[str, Any]:
             5,
         ),
         "text_attention": (lambda: ops.text_attention(query, key, key, None), 2),
+        "to_fp8": (lambda: ops.to_fp8(x.flatten(0, 2)), 1.5),
+        "taps_to_fp8": (lambda: ops.taps_to_fp8(x, None, None), 2.5),
     }
     found: dict[str, Any] = {}
     for name, (work, units) in works.items():

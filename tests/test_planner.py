@@ -1,17 +1,23 @@
 """Bytes counted without data are those that real tensors take."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from longtake.checkpoints.public_config import read_transformer_config
 from longtake.config import TransformerConfig
 from longtake.model import Transformer
+from longtake.official.plan import peaks_of
+from longtake.official.published import GEMMA, published
+from longtake.official.settings import OfficialConfig
 from longtake.planner import (
     Weights,
     forward_flops,
     forward_peak,
     forward_seconds,
     live_peak,
+    room_of,
     weight_bytes,
 )
 from longtake.quantize import low_layers, quantize
@@ -94,3 +100,48 @@ def test_a_forward_in_few_bits_takes_what_was_planned(how):
     assert forward_peak(SMALL, (3, 4, 6), 7, weights) == pytest.approx(real.bytes, rel=0.07)
     held = sum(weight.nbytes for weight in model.parameters())
     assert weight_bytes(SMALL, weights)[0] == held
+
+
+H100 = 79 * 2**30
+
+
+def test_a_forward_on_a_card_is_planned_as_it_was_measured_on_one():
+    # benchmarks/results/precision_h100_2026-11-28.jsonl: 17, 81 and 161 frames at 480p.
+    config = read_transformer_config(PUBLISHED, "config.json")
+    measured = {
+        torch.bfloat16: {5: 4.394, 21: 5.659, 41: 6.31},
+        torch.float16: {5: 4.687, 21: 6.889, 41: 8.053},
+    }
+    for dtype, peaks in measured.items():
+        card = Weights(dtype=dtype, card_bytes=H100)
+        held, _ = weight_bytes(config, card)
+        for frames, gib in peaks.items():
+            planned = held + forward_peak(config, (frames, 60, 104), 300, card)
+            assert planned / 2**30 == pytest.approx(gib, rel=0.005)
+
+
+def test_what_a_card_does_in_eight_bits_takes_less_than_its_references():
+    # Products in eight bits want columns in sixteens.
+    wide = replace(SMALL, width=32)
+
+    def peak(card_bytes: int) -> int:
+        weights = Weights(dtype=torch.bfloat16, how="fp8", way="multiply", card_bytes=card_bytes)
+        return forward_peak(wide, (9, 16, 16), 7, weights) - room_of(weights)
+
+    assert peak(H100) < peak(0) / 1.5
+
+
+def test_a_whole_public_film_is_planned_within_five_percent_of_what_a_card_took():
+    # benchmarks/results/card_2026-11-28.md, in GiB.
+    measured = {
+        ("480p", 832, 480, 81): {"text": 5.653, "block": 5.256},
+        ("720p", 1280, 704, 81): {"text": 5.252, "block": 5.256},
+        ("longsana", 832, 480, 961): {"text": 9.366},
+    }
+    card = Weights(dtype=torch.bfloat16, card_bytes=H100)
+    for (which, width, height, frames), peaks in measured.items():
+        with published(which) as model:
+            film = OfficialConfig(width=width, height=height, frames=frames)
+            planned = peaks_of(model, film, card, GEMMA, *peaks)
+        for way, gib in peaks.items():
+            assert planned[way].most / 2**30 == pytest.approx(gib, rel=0.05)

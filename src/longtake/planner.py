@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from longtake.quantize import Format, Way, choose_way, low_layers, prepare
 META = torch.device("meta")
 CARD_ROOM = 124 * 2**20
 """What the card's libraries keep to work in; measured on an H100 beside forwards of 12 settings."""
+_LAST = {torch.conv2d: torch.channels_last, torch.conv3d: torch.channels_last_3d}
 Grid = tuple[int, int, int]
 """Latent frames, rows and columns."""
 
@@ -65,8 +66,12 @@ class _Counting(TorchDispatchMode):
         return result
 
 
-class FusedAttention(TorchFunctionMode):
-    """Stands in for softmax attention, whose scores no GPU kernel writes out."""
+class AsOnCard(TorchFunctionMode):
+    """Stands in for what a card does otherwise than torch without data.
+
+    No GPU kernel writes out the scores of softmax attention; and while a plan is for a card,
+    convolutions leave channels last where they find them so.
+    """
 
     def __torch_function__(
         self,
@@ -75,31 +80,15 @@ class FusedAttention(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """An empty answer for that function, every other as it is."""
+        """An empty answer for those functions, every other as it is."""
         if func is F.scaled_dot_product_attention:
             return torch.empty_like(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-class LastChannels(TorchFunctionMode):
-    """Convolutions that leave channels last where they find them so, as those of a card do."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        """An empty answer in that order for a convolution, every other as it is."""
-        formats = {torch.conv2d: torch.channels_last, torch.conv3d: torch.channels_last_3d}
-        order = formats.get(func)
+        order = _LAST.get(func) if card_bytes(META) else None
         if order is None or not args[0].is_contiguous(memory_format=order):
             return func(*args, **(kwargs or {}))
         with _disable_current_modes():
             shape = func(*args, **(kwargs or {})).shape
-        like = args[0]
-        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order)
+        return torch.empty(shape, dtype=args[0].dtype, device=args[0].device, memory_format=order)
 
 
 @contextmanager
@@ -110,7 +99,7 @@ def live_peak() -> Iterator[Peak]:
     wastes nothing and whose kernels need no room of their own.
     """
     peak = Peak()
-    with FusedAttention(), LastChannels() if card_bytes(META) else nullcontext(), _Counting(peak):
+    with AsOnCard(), _Counting(peak):
         yield peak
 
 

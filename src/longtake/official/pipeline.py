@@ -152,7 +152,7 @@ class OfficialPipeline:
         own = self.running.device
         rolled, device = self.roll(settings, condition), apart or own
         parts = Counted(rolled if apart is None else ahead(rolled, own))
-        dtype, told = decode_dtype(self.model, self.running), 0
+        dtype, told = self._decode_dtype(), 0
         with self._vae_on(device) as autoencoder:
             for event in _frames(autoencoder.decode_chunks(parts, dtype, device), settings.frames):
                 if parts.count > told:
@@ -272,9 +272,7 @@ class OfficialPipeline:
     def decode(self, latents: Latents) -> Iterator[Float[Tensor, "1 frames height width 3"]]:
         """Frames in [-1, 1], the last latent frame's all there."""
         with self._vae_here("decode") as autoencoder:
-            yield from autoencoder.decode_stream(
-                latents, decode_dtype(self.model, self.running), self.running.device
-            )
+            yield from autoencoder.decode_stream(latents, self._decode_dtype(), self.running.device)
 
     def _draw(self, settings: OfficialConfig, latent_frames: range, step: int) -> Latents:
         stride = self.model.vae.spatial_stride
@@ -320,7 +318,7 @@ class OfficialPipeline:
             self._free()
         low = vae_dtype(self.model, self.running.dtype)
         if work == "decode":
-            low = decode_dtype(self.model, self.running)
+            low = self._decode_dtype()
         for half in halves:
             half.to(self.running.device, low)
         yield self._autoencoder
@@ -333,9 +331,13 @@ class OfficialPipeline:
     def _vae_on(self, device: torch.device) -> Iterator[PublicAutoencoder]:
         """The VAE on a device where nothing else has to leave for it."""
         if self._autoencoder is None:
-            dtype = decode_dtype(self.model, self.running)
+            dtype = self._decode_dtype()
             self._autoencoder = load_autoencoder(self.model, dtype, device, Tiling())
         yield self._autoencoder
+
+    def _decode_dtype(self) -> torch.dtype:
+        card = self.running.device.type == "cuda"
+        return decode_dtype(self.model, self.running.dtype, card=card)
 
     def _free(self) -> None:
         gc.collect()
@@ -369,14 +371,12 @@ def vae_dtype(model: PublicModel, dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if low else torch.float32
 
 
-def decode_dtype(model: PublicModel, running: Running) -> torch.dtype:
+def decode_dtype(model: PublicModel, dtype: torch.dtype, *, card: bool) -> torch.dtype:
     """On a card a bf16 film is decoded in bf16 by either VAE; what is encoded stays as published.
 
     The Wan decoder in bf16 takes two thirds of its time in float32 there.
     """
-    if running.device.type == "cuda" and running.dtype == torch.bfloat16:
-        return torch.bfloat16
-    return vae_dtype(model, running.dtype)
+    return dtype if card and dtype == torch.bfloat16 else vae_dtype(model, dtype)
 
 
 def sigmas_of(settings: OfficialConfig) -> Float[Tensor, " steps_plus_1"]:

@@ -15,7 +15,7 @@ from longtake.kernels.planned import card_bytes, planned_on
 from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of
 from longtake.official.parts import autoencoder_of, empty_vae, quiet
-from longtake.official.pipeline import Offload, streams, vae_dtype
+from longtake.official.pipeline import Offload, decode_dtype, streams
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import weight_files
 from longtake.parallel import ONE, Roles, part_of
@@ -252,8 +252,7 @@ def decode_bytes(
 ) -> int:
     """Bytes of the decoder's weights and of its work."""
     vae = empty_vae(model)
-    card = held.card_bytes > 0 and held.dtype == torch.bfloat16
-    low = torch.bfloat16 if card else vae_dtype(model, held.dtype)
+    low = decode_dtype(model, held.dtype, card=held.card_bytes > 0)
     weights = sum(
         weight.numel() for name, part in vae.named_children() for weight in part.parameters()
         if name not in {"encoder", "quant_conv"}

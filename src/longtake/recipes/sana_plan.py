@@ -18,7 +18,7 @@ from longtake.config import TransformerConfig
 from longtake.config.limits import latent_chunks
 from longtake.model import Transformer
 from longtake.model.lora import shapes
-from longtake.planner import META, FusedAttention, Peak, Weights, live_peak, weight_bytes
+from longtake.planner import META, AsOnCard, Peak, Weights, live_peak, weight_bytes
 from longtake.recipes.sana_video import SanaStage, published
 from longtake.text.gemma import MAX_TOKENS
 from longtake.train.causal import two_streams
@@ -164,7 +164,7 @@ def _ready(model: Transformer, stage: SanaStage) -> Iterator[None]:
             block.forward,
             use_reentrant=False,
             # In the pass back torch switches the stand-in for softmax attention off.
-            context_fn=lambda: (nullcontext(), FusedAttention()),
+            context_fn=lambda: (nullcontext(), AsOnCard()),
         )
     try:
         yield
