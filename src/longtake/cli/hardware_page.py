@@ -16,7 +16,7 @@ from longtake.official.pipeline import Offload
 from longtake.official.plan import Peaks, peaks_of
 from longtake.official.published import GEMMA, Published, published
 from longtake.official.settings import OfficialConfig
-from longtake.planner import Weights, forward_flops, forward_peak, weight_bytes
+from longtake.planner import Grid, Weights, forward_flops, forward_peak, weight_bytes
 from longtake.text.gemma import MAX_TOKENS
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
@@ -109,14 +109,14 @@ def _planned(which: Published, width: int, height: int, frames: int) -> Planned:
 
 
 def _work(model: PublicModel, settings: OfficialConfig) -> float:
-    stride = model.vae.spatial_stride
-    grid = (
-        model.latent_frames(settings.frames),
-        settings.height // stride,
-        settings.width // stride,
-    )
+    grid = _grid(model, settings.width, settings.height, settings.frames)
     forwards = 5 if model.causal else STEPS * GUIDED
     return forwards * forward_flops(model.transformer, grid, MAX_TOKENS)
+
+
+def _grid(model: PublicModel, width: int, height: int, frames: int) -> Grid:
+    stride = model.vae.spatial_stride
+    return model.latent_frames(frames), height // stride, width // stride
 
 
 def _cards(films: Sequence[Planned]) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _cards(films: Sequence[Planned]) -> Iterator[str]:
 def _best(film: Planned, gib: int) -> str:
     for name in ("bf16", "fp8", "nvfp4"):
         for offload, peaks in film.peaks[name].items():
-            if peaks.most <= USABLE * gib * 2**30:
+            if peaks.most <= USABLE * gib * GIB:
                 return f"*~{name}, {offload}*"
     return "*~no*"
 
@@ -148,7 +148,7 @@ def _memory(films: Sequence[Planned]) -> Iterator[str]:
     for film in films:
         for name, each in film.peaks.items():
             cells = " | ".join(
-                f"*~{each[way].most / 2**30:.1f}* ({_most(each[way])})" for way in ways
+                f"*~{each[way].most / GIB:.1f}* ({_most(each[way])})" for way in ways
             )
             yield f"| {film.title} | {name} | {cells} |"
 
@@ -166,7 +166,7 @@ def _weights() -> Iterator[str]:
         sizes = {name: weight_bytes(model.transformer, w)[0] for name, w in WEIGHTS.items()}
     for name, size in sizes.items():
         share = size / sizes["bf16"]
-        yield f"| {name} | *~{size / 2**30:.2f}* | *~{share:.2f}* |"
+        yield f"| {name} | *~{size / GIB:.2f}* | *~{share:.2f}* |"
 
 
 def _time(film: Planned, measured: Sequence[dict[str, Any]]) -> str:
@@ -222,8 +222,7 @@ def _planned_forward(row: dict[str, Any]) -> float:
     width, height = (int(side) for side in row["size"].split("x"))
     card = replace(WEIGHTS[row["precision"]], card_bytes=int(row["card_gib"] * GIB))
     with published(which) as model:
-        stride = model.vae.spatial_stride
-        grid = (model.latent_frames(row["frames"]), height // stride, width // stride)
+        grid = _grid(model, width, height, row["frames"])
         peak = forward_peak(model.transformer, grid, MAX_TOKENS, card)
         return (weight_bytes(model.transformer, card)[0] + peak) / GIB
 
