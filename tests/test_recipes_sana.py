@@ -79,6 +79,7 @@ def test_every_stage_is_told_without_training_anything(capsys):
         (["sana-video-2b"], "one stage at a time; name it: --stage low, full, tune, causal"),
         (["sana-video-2b", "--stage", "few_steps"], "one stage at a time"),
         (["sana-video-2b", "--stage", "low"], "--data is missing"),
+        (["sana-video-2b", "--dry-run", "--lora", "0"], "--lora wants a rank of at least 1, got 0"),
         (["previz", "--out", "x", "--dry-run"], "are for sana-video-2b"),
         (["previz", "--out", "x", "--stage", "low"], "--stage low is of sana-video-2b"),
         (["previz"], "--out is missing"),

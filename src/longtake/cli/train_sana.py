@@ -48,7 +48,12 @@ def _asked(stage: "SanaStage", sana: "SanaOptions") -> "SanaStage":
     train = replace(
         stage.train, steps=sana.steps or stage.train.steps, batch=sana.batch or stage.train.batch
     )
-    if sana.lora:
+    if sana.lora is not None:
+        if sana.lora < 1:
+            msg = (
+                f"--lora wants a rank of at least 1, got {sana.lora}; leave it out for all weights"
+            )
+            raise SettingError(msg)
         train = replace(train, lora=sana.lora, learning_rate=LORA_RATE, warmup=LORA_WARMUP)
     return replace(stage, train=train)
 
