@@ -10,13 +10,18 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import statistics
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
+from bench_fleet import workers_of
 from bench_server import Server, percentile
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 from soak_takes import write_model
@@ -30,6 +35,8 @@ NAMES = ("paint", "latency", "list", "memory")
 FILM = {"prompt": "a red ball", "size": "64x64", "steps": 2}
 READY = "#model[data-status=ok]"
 VISITS, KEYS, JOBS = 10, 60, 1000
+LONGEST_S, FPS = 590, 16
+"""A film nearly as long as a server makes them."""
 PAINTS = """() => {
   const painted = performance.getEntriesByName('first-contentful-paint')[0];
   return painted ? painted.startTime : null;
@@ -131,26 +138,61 @@ def scrolling(browser: Browser, server: Server) -> None:
 
 
 def memory(browser: Browser, server: Server, minutes: float) -> None:
-    """Heap and memory of the page over a long stream, the first half minute left out."""
-    page = _watching(browser, server, seconds=590)
+    """Heap and memory of the page while a film grows, the first half minute left out.
+
+    The film is as long as a server makes them, and its worker is held back so that it is being
+    made, blocks and events one by one, for as long as this is measured.
+    """
+    page = _watching(browser, server, seconds=LONGEST_S)
     inspector = page.context.new_cdp_session(page)
-    heap, whole, ends = [], [], time.monotonic() + minutes * 60
-    page.wait_for_timeout(30_000)
-    while time.monotonic() < ends:
-        inspector.send("HeapProfiler.collectGarbage")
-        heap.append(page.evaluate("performance.memory.usedJSHeapSize"))
-        whole.append(_renderers(browser))
-        page.wait_for_timeout(10_000)
+    address = f"{server.url}/v1/videos/{page.evaluate('location.hash.slice(1)')}"
+    heap, whole, shown = [], [], []
+    begins = time.monotonic()
+    with _held_back(server, address, minutes * 60 * 1.05):
+        page.wait_for_timeout(30_000)
+        while time.monotonic() < begins + minutes * 60:
+            inspector.send("HeapProfiler.collectGarbage")
+            heap.append(page.evaluate("performance.memory.usedJSHeapSize"))
+            whole.append(_renderers(browser))
+            shown.append(page.evaluate("document.querySelector('video').currentTime"))
+            page.wait_for_timeout(10_000)
+        ready = httpx.get(address, timeout=60).json()
     mib = [round(value / 2**20, 1) for value in (heap[0], heap[-1], whole[0], whole[-1])]
     tell(
         "page memory over a stream", "flat", minutes=minutes, samples=len(heap),
         heap_first_mib=mib[0], heap_last_mib=mib[1],
         renderers_first_mib=mib[2], renderers_last_mib=mib[3],
         heap_mib=_tenths(heap), renderers_mib=_tenths(whole),
-        shown_s=round(page.evaluate("document.querySelector('video').currentTime")),
+        shown_s=[round(part[-1]) for part in np.array_split(np.array(shown), min(10, len(shown)))],
+        film=ready["status"], frames_ready=ready["frames_ready"],
         blocks_drawn=page.evaluate("document.querySelector('#drift').ariaLabel.length > 40"),
     )  # fmt: skip
     _leave(page, server)
+
+
+@contextmanager
+def _held_back(server: Server, address: str, whole_s: float) -> Iterator[None]:
+    """Let the worker go on only as far as the film should be by now, to be whole after so long."""
+    (worker,) = workers_of(server.process.pid)
+    over, begins = threading.Event(), time.monotonic()
+
+    def hold() -> None:
+        while not over.wait(0.2):
+            due = LONGEST_S * FPS * (time.monotonic() - begins) / whole_s
+            ready = httpx.get(address, timeout=60).json()["frames_ready"]
+            os.kill(worker, signal.SIGSTOP if ready > due else signal.SIGCONT)
+            if ready > due and over.wait(2.0):
+                break
+            # Now and then it says that it is alive.
+            os.kill(worker, signal.SIGCONT)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _tenths(values: list[int]) -> list[float]:
