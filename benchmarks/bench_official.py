@@ -9,6 +9,7 @@ diffusers, whose VAEs are not ours, the VAE is left out and the line says so.
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,13 +20,16 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import nn
 
+from longtake.bench.run import free
 from longtake.checkpoints import save_tensors
 from longtake.checkpoints.public_config import read_transformer_config
 from longtake.model import Transformer
 from longtake.official.folder import read_model
 from longtake.official.pipeline import OfficialPipeline, Offload, Running
+from longtake.official.plan import Plan, predict
 from longtake.official.settings import OfficialConfig
 from longtake.official.transformer import save_transformer
+from longtake.pipeline.precision import Arithmetic
 
 PROMPT = "a lighthouse on a cliff at dusk, waves below, the camera rises slowly"
 SIZES = {"480p": (832, 480), "720p": (1280, 704), "tiny": (96, 64)}
@@ -74,6 +78,11 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         instruction="video" if diffusers else "none",
     )
     pipe = OfficialPipeline(read_model(folder), running)
+    planned = predict(
+        pipe.model, settings, Arithmetic(dtype=running.dtype), device, offload=running.offload,
+        memory_bytes=2**50,
+    )  # fmt: skip
+    free(device)
     stages: dict[str, dict[str, float]] = {}
     condition, _ = timed(stages, "text", lambda: pipe.condition(PROMPT, settings))
     walk = pipe.denoise(pipe.noise(settings), condition, settings)
@@ -89,6 +98,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         )
         assert frames >= arguments.frames
     return {
+        **compared(planned, stages, arguments.steps),
         "what": f"public model, random weights, {width}x{height}x{arguments.frames}",
         "offload": arguments.offload,
         "precision": arguments.precision,
@@ -99,6 +109,22 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "processor": torch.cuda.get_device_name() if cuda else "CPU",
         "torch": torch.__version__,
     }
+
+
+def compared(
+    planned: Plan, stages: dict[str, dict[str, float]], steps: int
+) -> dict[str, dict[str, float | None]]:
+    """The plan beside what happened: all steps and the decode; loading is in neither."""
+    a_step_s = stages["further steps"]["a_step_s"] if steps > 1 else math.nan
+    happened_s = steps * a_step_s + stages.get("decode", {"seconds": math.nan})["seconds"]
+    peak = max(stage["peak_gib"] for stage in stages.values())
+    planned_s, planned_gib = planned.seconds or math.nan, planned.device_bytes / 2**30
+    return {
+        "seconds": {"planned": round(planned_s, 3), "happened": round(happened_s, 3),
+                    "planned_over_happened": round(planned_s / happened_s, 3)},
+        "most_gib": {"planned": round(planned_gib, 3), "happened": peak,
+                     "planned_over_happened": round(planned_gib / peak, 4) if peak else None},
+    }  # fmt: skip
 
 
 def timed(stages: dict[str, dict[str, float]], name: str, work: Callable[[], Result]) -> Result:

@@ -2,6 +2,7 @@
 
 python benchmarks/bench_parallel.py --gpus 2                        2 GPUs, the published 2B size
 python benchmarks/bench_parallel.py --gpus 2 --size tiny --device cpu   the same on CPU processes
+--only equal,guided,chunk,decode,train,compiled                        some of it
 
 Runs 1, 2, 4 ... N processes after one another and prints a JSON line for each thing measured, with
 `times_one`: how much faster than one process of the same run. Weights are random. Needs torch,
@@ -40,6 +41,7 @@ from longtake.train.sharded import ShardedTrainer
 from longtake.vae import Autoencoder
 from longtake.vae.autoencoder import StreamCache
 
+PARTS = ("equal", "guided", "chunk", "decode", "train", "compiled")
 MINUTE_CHUNKS = 24
 """Chunks of a film of 60 s at 16 frames a second."""
 LORA = 16
@@ -86,6 +88,8 @@ def main() -> None:
     parser.add_argument("--size", choices=("480p", "tiny"), default="480p")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--keep", type=int, default=6, help="layers that are not run again")
     parser.add_argument("--lines", type=Path, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.lines is not None:
@@ -126,14 +130,24 @@ def work(arguments: argparse.Namespace) -> None:
     size = size_named(arguments.size)
     tell = partial(_tell, arguments, count, device)
     steps = partial(timed, arguments.runs, device, workers)
+    wanted = arguments.only.split(",")
     with torch.no_grad():
-        equal(count, device, tell)
-        guided(size, count, device, steps, tell)
-        by_chunks(size, count, device, steps, tell)
-        if count == 1 and (arguments.gpus > 1 or device.type == "cpu"):
+        if "equal" in wanted:
+            equal(count, device, tell)
+        if "guided" in wanted:
+            guided(size, count, device, steps, tell)
+        if "chunk" in wanted:
+            by_chunks(size, count, device, steps, tell)
+        if "decode" in wanted and count == 1 and (arguments.gpus > 1 or device.type == "cpu"):
             decoded(size, device, tell)
-    for lora, compiled in ((LORA, False), (0, False), (LORA, True), (0, True)):
-        trained(size, workers, device, steps, tell, lora, compiled)
+    runs: list[dict[str, Any]] = []
+    if "train" in wanted:
+        runs += [{"lora": LORA}, {}]
+    if "compiled" in wanted:
+        runs += [{"compile": True}, {"compile": True, "keep_layers": arguments.keep},
+                 {"compile": True, "lora": LORA}]  # fmt: skip
+    for how in runs:
+        trained(size, workers, device, steps, tell, how)
 
 
 def equal(count: int, device: torch.device, tell: Callable[..., None]) -> None:
@@ -239,30 +253,25 @@ def walk(size: Size, home: torch.device, other: torch.device, *, meanwhile: bool
 
 def trained(
     size: Size, workers: Workers, device: torch.device, steps: Callable[..., dict[str, Any]],
-    tell: Callable[..., None], lora: int, compiled: bool,
+    tell: Callable[..., None], how: dict[str, Any],
 ) -> None:  # fmt: skip
     """A training step in parts (FSDP2), one clip a process; or of a LoRA over frozen weights."""
     count = workers.size
     latents, text, mask = inputs(size.config, size.grid, size.tokens, torch.float32, device)
-    config = ShardedConfig(
-        batch=count,
-        warmup=1,
-        lora=lora,
-        compile=compiled,
-        precision="bf16" if size.dtype == torch.bfloat16 else "fp32",
-    )
-    dtype = size.dtype if lora else torch.float32
-    model = random_model(size.config, dtype, device).requires_grad_(True)
+    precision: Any = "bf16" if size.dtype == torch.bfloat16 else "fp32"
+    config = ShardedConfig(batch=count, warmup=1, precision=precision, **how)
+    model = random_model(size.config, size.dtype if config.lora else torch.float32, device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = ShardedTrainer(
-            model, lambda *_: Clip(latents, text, mask), config, Path(folder),
+            model.requires_grad_(True), lambda *_: Clip(latents, text, mask), config, Path(folder),
             workers, device,
         )  # fmt: skip
         told = steps(trainer.one_step)
     for name in ("median_ms", "least_ms", "most_ms"):
         told[name] = round(told[name] / count, 3)
-    what = f"training a LoRA of rank {lora}, a clip" if lora else "training, a clip"
-    what += ", compiled" if compiled else ""
+    what = f"training a LoRA of rank {config.lora}, a clip" if config.lora else "training, a clip"
+    what += ", compiled" if config.compile else ""
+    what += f", {config.keep_layers} layers kept" if config.keep_layers else ""
     tell(what, clips_a_step=count, **told)
 
 

@@ -107,7 +107,8 @@ def test_two_machines_hold_all_weights_each_and_have_the_losses_of_one_process(f
 def test_running_layers_again_changes_nothing(folder):
     ((kept, _),) = spawned(losses, 1, folder, replace(CONFIG, recompute=False), 2)
     ((again, _),) = spawned(losses, 1, folder, CONFIG, 2)
-    assert kept == again
+    ((one_kept, _),) = spawned(losses, 1, folder, replace(CONFIG, keep_layers=1), 2)
+    assert kept == again == one_kept
 
 
 @pytest.mark.slow

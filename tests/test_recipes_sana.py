@@ -62,6 +62,18 @@ def test_a_plan_counts_the_known_work_and_memory_falls_with_devices_of_one_machi
 
 
 @pytest.mark.slow
+def test_layers_that_keep_what_they_made_save_their_forward_and_take_memory():
+    stage = full()
+    again, *_ = plan_stage(stage)
+    some, *_ = plan_stage(replace(stage, train=replace(stage.train, keep_layers=5)))
+    whole, *_ = plan_stage(replace(stage, train=replace(stage.train, recompute=False)))
+    assert some.step_s == pytest.approx(again.step_s * (1 - 5 / 20 / 4), rel=0.02)
+    assert again.device_bytes < some.device_bytes < whole.device_bytes
+    a_layer = (whole.work_bytes - again.work_bytes) / 20
+    assert some.work_bytes - again.work_bytes == pytest.approx(5 * a_layer, rel=0.1)
+
+
+@pytest.mark.slow
 def test_every_stage_is_told_without_training_anything(capsys):
     assert run(["train", "sana-video-2b", "--dry-run"]) == DONE
     out = capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longtake.config import Cue, SampleConfig
+from longtake.model import Recorded
 from longtake.pipeline import Border, Frames, Pipeline, build
 from longtake.rollout.numerics import numerics_hash
 from longtake.rollout.snapshot import load_snapshot, save_snapshot
@@ -43,3 +44,29 @@ def test_a_take_goes_on_from_a_stored_state_to_the_same_bytes(tiny, tmp_path, dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fingerprint_of_the_arithmetic_is_the_same_each_time(dtype):
     assert len({numerics_hash(DEVICE, dtype) for _ in range(3)}) == 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_passes_recorded_on_the_card_give_the_same_bytes(tiny, dtype):
+    model = build(replace(tiny, chunk=5))[1].to(DEVICE, dtype).requires_grad_(False)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    text = torch.randn(1, 24, tiny.transformer.text_width, device=DEVICE)
+    reading = model.read(text, torch.ones(1, 24, dtype=torch.bool, device=DEVICE))
+
+    def rolled(go_on):
+        torch.manual_seed(3)
+        made, state = [], None
+        for _ in range(4):
+            for level in (0.9, 0.4, 0.0):
+                latents = torch.randn(1, tiny.transformer.latent_channels, 5, 16, 28).to(DEVICE)
+                sigma = torch.full((1, 5), level, device=DEVICE)
+                velocity, after = go_on(latents, sigma, reading, state)
+                made.append(velocity)
+            state = after
+        return made
+
+    passes = Recorded(model)
+    wanted = rolled(lambda x, sigma, reading, state: model.go_on(x, sigma, reading, (5,), state))
+    assert all(torch.equal(a, b) for a, b in zip(rolled(passes.go_on), wanted, strict=True))
+    assert passes.recorded

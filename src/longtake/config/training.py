@@ -210,6 +210,8 @@ class ShardedConfig:
     """Arithmetic of the layers; weights, gradients and their sums are fp32."""
     recompute: bool = True
     """Run each layer again in the backward pass, in place of keeping what it made."""
+    keep_layers: int = 0
+    """Layers that keep it all the same, the last ones: less work, more memory."""
     compile: bool = False
     """Compile the layers: fewer passes over memory, after a first step of minutes."""
     seed: int = 0
@@ -231,6 +233,7 @@ class ShardedConfig:
             ("shift", self.shift, 0.1, 100),
             ("chunk", self.chunk, 0, 1000),
             ("lora", self.lora, 0, 4096),
+            ("keep_layers", self.keep_layers, 0, 1000),
             ("seed", self.seed, 0, MAX_SEED),
             ("log_every", self.log_every, 1, 10**6),
             ("checkpoint_every", self.checkpoint_every, 1, 10**6),

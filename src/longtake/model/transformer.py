@@ -230,21 +230,37 @@ class Transformer(nn.Module):
         share: Share | None = None,
     ) -> tuple[Float[Tensor, "b c t h w"], State]:
         """`advance` with a prompt that was read before."""
+        start = past.latent_frames if past else 0
+        rotary = self.angles(latents, start + (share.start if share else 0))
+        before = past.layers if past else None
+        velocity, layers = self.pass_over(latents, sigma, reading, chunks, before, rotary, share)
+        return velocity, State(layers, start + (share.frames if share else latents.shape[2]))
+
+    def pass_over(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        sigma: Float[Tensor, "b t"],
+        reading: Reading,
+        chunks: tuple[int, ...],
+        past: tuple[LayerState, ...] | None,
+        rotary: Rotary,
+        share: Share | None = None,
+    ) -> tuple[Float[Tensor, "b c t h w"], tuple[LayerState, ...]]:
+        """`go_on` where the position has become angles: tensors in, tensors out."""
         assert self.config.patch[0] == 1, "a state is cut between latent frames"
         grid = self._grid(latents)
         x = self._tokens(latents)
         embedding, modulation = self.noise_level(sigma)
-        start = past.latent_frames if past else 0
-        rotary = self._rotary(grid, start + (share.start if share else 0))
         layout = Layout(rotary, grid[1], chunks, causal=True, share=share)
         layers: list[LayerState] = []
         for index, (block, text) in enumerate(zip(self.blocks, reading.layers, strict=True)):
-            before = past.layers[index] if past else None
-            x, after = block(x, modulation, text, layout, before)
+            x, after = block(x, modulation, text, layout, past[index] if past else None)
             layers.append(after)
-        velocity = self._latents(self._velocity(x, embedding), grid)
-        frames = share.frames if share else latents.shape[2]
-        return velocity, State(tuple(layers), start + frames)
+        return self._latents(self._velocity(x, embedding), grid), tuple(layers)
+
+    def angles(self, latents: Float[Tensor, "b c t h w"], start: int) -> Rotary:
+        """Angles of the tokens of latents whose first frame stands at `start` in its take."""
+        return self._rotary(self._grid(latents), start)
 
     def _unread(self, text: Float[Tensor, "b m e"], mask: Bool[Tensor, "b m"]) -> Reading:
         """A prompt for one pass: weights that lie in parts are whole only while a layer runs."""

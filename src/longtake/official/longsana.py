@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.config.limits import latent_chunks
 from longtake.flow import clean_from, interpolate
-from longtake.model import State, Transformer
+from longtake.model import Recorded, State, Transformer
 from longtake.parallel import ALL, Team
 from longtake.rollout.sharing import share_of
 
@@ -52,7 +52,7 @@ def roll(
 
     Source: SANA-Video (arXiv 2509.24695), section 3.3; levels as published with the weights.
     """
-    reading = transformer.read(text, mask, trim=True)
+    reading, passes = transformer.read(text, mask, trim=True), Recorded(transformer)
     state: State | None = None
     start = 0
     for frames in chunks_of(latent_frames, chunk):
@@ -64,9 +64,9 @@ def roll(
             sigma = torch.full((1, len(own)), level, dtype=torch.float64, device=x.device)
             if step > 0:
                 x = interpolate(clean, draw(place, step), sigma.to(x.dtype))
-            velocity, _ = transformer.go_on(x, sigma, reading, (len(own),), state, share)
+            velocity, _ = passes.go_on(x, sigma, reading, state, share)
             clean = clean_from(x, velocity.to(x.dtype), level)
         zero = torch.zeros(1, len(own), dtype=torch.float64, device=x.device)
-        _, state = transformer.go_on(clean, zero, reading, (len(own),), state, share)
+        _, state = passes.go_on(clean, zero, reading, state, share)
         start += frames
         yield team.whole(clean, frames)

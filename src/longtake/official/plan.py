@@ -13,7 +13,7 @@ from longtake.checkpoints.header import read_header
 from longtake.errors import CannotHere
 from longtake.kernels.planned import card_bytes, planned_on
 from longtake.official.folder import PublicModel
-from longtake.official.longsana import chunks_of
+from longtake.official.longsana import LEVELS, chunks_of
 from longtake.official.parts import autoencoder_of, empty_vae, quiet
 from longtake.official.pipeline import Offload, decode_dtype, streams
 from longtake.official.settings import OfficialConfig
@@ -158,8 +158,9 @@ def _seconds(
     """Of making a film, what is said between devices not counted."""
     own, whole = _grid(model, settings, roles), _grid(model, settings)
     one = forward_seconds(model.transformer, own, MAX_TOKENS, weights, device)
-    passes = 2 if settings.guidance > 1 else 1
-    denoise = one * settings.steps * passes / roles.sides
+    # Of LongSANA every chunk goes through once more, to be committed.
+    passes = len(LEVELS) + 1 if model.causal else settings.steps * (1 + (settings.guidance > 1))
+    denoise = one * passes / roles.sides
     decode = one * whole[0] / own[0] * DECODE_FORWARDS[model.vae.name]
     return max(denoise, decode) if roles.decodes else denoise + decode
 

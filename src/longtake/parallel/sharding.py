@@ -1,7 +1,7 @@
 """A network whose weights lie in parts on several devices (FSDP2), and its exact file form."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -41,11 +41,11 @@ def join_sharded(device: torch.device) -> tuple[Workers, torch.device]:
 
 def shard(
     model: nn.Module,
-    layers: Iterable[nn.Module],
+    layers: Sequence[nn.Module],
     device: torch.device,
     *,
     arithmetic: Arithmetic,
-    recompute: bool,
+    recompute: int,
     compiled: bool = False,
     entries: Sequence[str] = (),
 ) -> None:
@@ -60,7 +60,8 @@ def shard(
         layers: Its layers, in the order they run.
         device: Where the parts go.
         arithmetic: Of the layers.
-        recompute: Keep a layer's input alone, and run it again in the backward pass.
+        recompute: How many layers, from the first on, keep their input alone and run again in the
+            backward pass.
         compiled: Compile what a layer computes; gathering its weights stays outside.
         entries: Methods beside `forward` that begin a pass.
     """
@@ -72,10 +73,10 @@ def shard(
         cast_forward_inputs=False,
     )
     with contact():
-        for layer in layers:
+        for number, layer in enumerate(layers):
             if compiled:
                 layer.forward = torch.compile(layer.forward, dynamic=False)
-            if recompute:
+            if number < recompute:
                 layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
             fully_shard(layer, mesh=mesh, mp_policy=policy)
         fully_shard(model, mesh=mesh, mp_policy=policy)

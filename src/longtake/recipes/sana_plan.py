@@ -76,10 +76,14 @@ def plan_stage(stage: SanaStage, config: TransformerConfig | None = None) -> lis
         config: The denoiser; the published one by default.
     """
     config = config or published()
-    one, two = (count_clip(config, stage, depth) for depth in (1, 2))
-    more = config.depth - 1
-    work = one.bytes + more * (two.bytes - one.bytes)
-    flops = one.flops + more * (two.flops - one.flops)
+    first, layer = count_layers(config, stage)
+    work = first.bytes + (config.depth - 1) * layer.bytes
+    flops = first.flops + (config.depth - 1) * layer.flops
+    if keep := min(stage.train.keep_layers, config.depth) if stage.train.recompute else 0:
+        # Of a layer that runs again, what it makes is there once, while it does.
+        kept = count_layers(config, replace(stage, train=replace(stage.train, recompute=False)))[1]
+        work += keep * (kept.bytes - layer.bytes)
+        flops += keep * (kept.flops - layer.flops)
     return [_on(gpus, stage, config, work, flops) for gpus in GPUS if stage.train.batch % gpus == 0]
 
 
@@ -120,6 +124,12 @@ def _branch_values(config: TransformerConfig, rank: int) -> int:
     with torch.device(META):
         layer = shapes(Transformer(replace(config, depth=1)))
     return config.depth * sum(rank * (rows + columns) for rows, columns in layer.values())
+
+
+def count_layers(config: TransformerConfig, stage: SanaStage) -> tuple[Counted, Counted]:
+    """A network of one layer, and what each further layer adds to it."""
+    one, two = (count_clip(config, stage, depth) for depth in (1, 2))
+    return one, Counted(two.bytes - one.bytes, two.flops - one.flops)
 
 
 def count_clip(config: TransformerConfig, stage: SanaStage, depth: int) -> Counted:

@@ -1,7 +1,7 @@
 """The loop of a take: noise, denoise one chunk, commit it to the state, go on."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from longtake import flow
 from longtake.guidance import classifier_free
-from longtake.model import State, Transformer
+from longtake.model import Reading, Recorded, State, Transformer
 from longtake.rollout.grid import Grid
 from longtake.samplers import Sampler
 
@@ -59,6 +59,12 @@ class Take:
     """Number of the shot."""
     picture: Float[Tensor, "1 c 1 h w"] | None = None
     """The clean first latent frame, if the take begins with a picture."""
+    passes: Recorded = field(init=False, repr=False, compare=False)
+    """Runs the transformer."""
+
+    def __post_init__(self) -> None:
+        """Nothing was recorded yet."""
+        object.__setattr__(self, "passes", Recorded(self.transformer))
 
     def roll(
         self, condition: Callable[[int], Condition], chunks: range, state: State | None = None
@@ -102,7 +108,7 @@ class Take:
             past: The state before the chunk.
             kept: Clean latents that the chunk begins with; they stay what they are.
         """
-        text, mask = self._rows(condition)
+        reading, copies = self._read(condition), self.copies
         clean = 0 if kept is None else kept.shape[2]
 
         def pinned(x: Latents) -> Latents:
@@ -110,12 +116,12 @@ class Take:
             return x if kept is None else torch.cat([kept, x[:, :, clean:]], dim=2)
 
         def velocity(x: Latents, sigma: float) -> Latents:
-            batch = pinned(x).expand(len(text), -1, -1, -1, -1)
-            levels = torch.full((len(text), x.shape[2]), sigma, device=x.device)
+            batch = pinned(x).expand(copies, -1, -1, -1, -1)
+            levels = torch.full((copies, x.shape[2]), sigma, device=x.device)
             levels[:, :clean] = 0
-            predicted, _ = self.transformer.advance(batch, levels, text, mask, (x.shape[2],), past)
+            predicted, _ = self.passes.go_on(batch, levels, reading, past)
             predicted = predicted.float()
-            if len(text) == 1:
+            if copies == 1:
                 return predicted
             return classifier_free(predicted[:1], predicted[1:], self.guidance)
 
@@ -123,14 +129,16 @@ class Take:
 
     def commit(self, clean: Latents, condition: Condition, past: State | None) -> State:
         """The state after a finished chunk, by one pass over its clean latents at sigma 0."""
-        text, mask = self._rows(condition)
-        batch = clean.expand(len(text), -1, -1, -1, -1)
-        levels = torch.zeros(len(text), clean.shape[2], device=clean.device)
-        _, state = self.transformer.advance(batch, levels, text, mask, (clean.shape[2],), past)
+        batch = clean.expand(self.copies, -1, -1, -1, -1)
+        levels = torch.zeros(self.copies, clean.shape[2], device=clean.device)
+        _, state = self.passes.go_on(batch, levels, self._read(condition), past)
         return state
 
-    def _rows(self, condition: Condition) -> tuple[Tensor, Tensor]:
-        """The prompt alone where nothing is guided, else the prompt and no prompt."""
-        copies = 1 if self.guidance == 1.0 else 2
+    @property
+    def copies(self) -> int:
+        """Of a chunk in a pass: the prompt alone where nothing is guided, else also no prompt."""
+        return 1 if self.guidance == 1.0 else 2
+
+    def _read(self, condition: Condition) -> Reading:
         text, mask = condition
-        return text[:copies], mask[:copies]
+        return self.transformer.read(text[: self.copies], mask[: self.copies])
