@@ -4,13 +4,16 @@ The world's own frames in another palette, with dark lines along edges and film 
 are held out give the captions that are filmed and the clips that the loss is looked at. The
 distance was named in docs/log.md before the first run.
 
-    python benchmarks/finetune_style.py --out style --minutes 12
+    python benchmarks/finetune_style.py --out style --minutes 12 [--clips 200 --frames 81]
+        [--films 16 --batch 16 --device cuda]
 """
 
 import argparse
 import json
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +21,11 @@ import numpy as np
 import torch
 
 from longtake.config import LoraUse, merge
-from longtake.data.shards import Sample, Shards, ShardWriter, read_shards
+from longtake.data.shards import Shards, ShardWriter, read_shards
 from longtake.media.sheet import film_strips
-from longtake.media.video import VideoWriter
 from longtake.pipeline import Pipeline, device_of, load
 from longtake.recipes.finetune import FinetuneRecipe, finetune
-from longtake.recipes.precompute import frames_in, precompute
+from longtake.recipes.latents import add_latents
 from longtake.train.cached import split_held_out
 from longtake.world import caption, render, sample_scenes
 
@@ -60,25 +62,23 @@ def style_distance(films: list[np.ndarray], target: list[np.ndarray]) -> float:
     return float(np.linalg.norm(mean[0] - mean[1]))
 
 
-def make_clips(folder: Path, clips: int, frames: int, device: torch.device) -> None:
-    """Shards of restyled clips, one source each; done before: left as they are."""
+def make_clips(
+    clips: int, frames: int, device: torch.device
+) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """Name, captions and frames of restyled clips, one scene each."""
     scenes = sample_scenes(clips, np.random.default_rng(SEED))
-    with ShardWriter(folder, "clips", {"frames": frames, "clips": clips}) as writer:
-        for number in range(clips):
-            source = f"scene{number:03d}"
-            if source in writer.sources:
-                continue
-            one = scenes.select(number)
-            pixels = render(one, frames=frames, height=256, width=448, device=device)[0]
-            film = restyled(pixels.cpu().numpy(), np.random.default_rng([SEED, number]))
-            path = folder / "film.mp4"
-            with VideoWriter(path, width=448, height=256) as out:
-                out.write(film)
-            captions = [caption(scenes, number, random.Random(f"{number} {w}")).text for w in "ab"]
-            parts = {"mp4": path.read_bytes(), "json": json.dumps({"captions": captions}).encode()}
-            path.unlink()
-            writer.add(source, parts, {"source": source})
-            writer.finish(source)
+
+    def made(number: int) -> tuple[str, list[str], np.ndarray]:
+        shown = render(
+            scenes.select(number), frames=frames, height=256, width=448, device=device
+        )[0]  # fmt: skip
+        captions = [caption(scenes, number, random.Random(f"{number} {w}")).text for w in "ab"]
+        film = restyled(shown.cpu().numpy(), np.random.default_rng([SEED, number]))
+        return f"scene{number:03d}", captions, film
+
+    # Lines and grain are the host's work, one clip a thread.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(made, range(clips))
 
 
 def filmed(pipe: Pipeline, prompts: list[str], frames: int) -> list[np.ndarray]:
@@ -89,6 +89,7 @@ def filmed(pipe: Pipeline, prompts: list[str], frames: int) -> list[np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="previz")
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--films", type=int, default=4)
@@ -100,10 +101,16 @@ def main() -> None:
     asked = parser.parse_args()
     device = device_of(asked.device)
     asked.out.mkdir(parents=True, exist_ok=True)
-    make_clips(asked.out / "clips", asked.clips, asked.frames, device)
-    pipe = load("previz", device=asked.device, precision="fp32")
-    for _ in precompute(read_shards(asked.out / "clips"), asked.out / "latents", pipe):
-        pass
+    pipe = load(asked.model, device=asked.device, precision="fp32")
+    shown: dict[str, np.ndarray] = {}
+    settings = {"model": pipe.model_hash, "clips": asked.clips, "frames": asked.frames}
+    with ShardWriter(asked.out / "latents", "latents", settings) as writer:
+        for key, captions, film in make_clips(asked.clips, asked.frames, device):
+            shown[key] = film
+            if key not in writer.sources:
+                add_latents(writer, key, pipe, torch.from_numpy(film), captions, source=key)
+                writer.finish(key)
+    print(f"{len(shown)} clips made and encoded", flush=True)
     latents = read_shards(asked.out / "latents")
     recipe = merge(FinetuneRecipe(held_out=0.2), {
         "rank": asked.rank, "alpha": float(asked.rank),
@@ -113,7 +120,7 @@ def main() -> None:
         },
     })  # fmt: skip
     made = finetune(recipe, asked.out / "lora", latents, pipe)
-    report = measure(asked, latents, made.file)
+    report = measure(asked, latents, shown, made.file)
     report |= {
         "steps": made.steps, "clips": made.clips, "held_out": made.held_out, "rank": asked.rank,
         "held_out_loss_before": made.loss_before, "held_out_loss_after": made.loss_after,
@@ -123,28 +130,27 @@ def main() -> None:
     (asked.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
-def measure(asked: argparse.Namespace, latents: Shards, lora: Path) -> dict[str, float]:
+def measure(
+    asked: argparse.Namespace, latents: Shards, shown: dict[str, np.ndarray], lora: Path
+) -> dict[str, float]:
     """Distances to the held-out clips, before and after, beside those that the set itself has."""
     trained, held = split_held_out(latents.samples, 0.2)
-    clips = read_shards(asked.out / "clips")
-    by_key = {sample.key: sample for sample in clips.samples}
-
-    def pixels(samples: Sequence[Sample]) -> list[np.ndarray]:
-        return [frames_in(clips.read(by_key[s.key])["mp4"]).numpy() for s in samples]
-
-    target, prompts = pixels(held), [s.told["captions"][0] for s in held[: asked.films]]
+    target = [shown[s.key] for s in held]
+    prompts = [s.told["captions"][0] for s in held[: asked.films]]
     films = {}
     for name, uses in (("before", ()), ("after", (LoraUse(file=str(lora)),))):
-        films[name] = filmed(load("previz", device=asked.device, loras=uses), prompts, asked.frames)
-    shown = [
+        films[name] = filmed(
+            load(asked.model, device=asked.device, loras=uses), prompts, asked.frames
+        )
+    strips = [
         film for row in zip(target, films["before"], films["after"], strict=False) for film in row
     ]
     labels = [text for p in prompts for text in (p, "before", "after")]
-    film_strips(asked.out / "strips.png", shown, labels=labels)
+    film_strips(asked.out / "strips.png", strips, labels=labels)
     return {
         "distance_before": style_distance(films["before"], target),
         "distance_after": style_distance(films["after"], target),
-        "distance_of_training_clips": style_distance(pixels(trained), target),
+        "distance_of_training_clips": style_distance([shown[s.key] for s in trained], target),
     }
 
 

@@ -71,10 +71,11 @@ state = dict.fromkeys(("start", "length", "n", "d", "size", "heads", "runs", "ti
     "sin": FP32,
     "sums": FP32,
     "total": FP32,
+    "units": None,
     "out": BF16,
     "eps": FLOAT,
 }
-head = {"NORMED": True, "TOKENS": attention.TOKENS, "HALF": 64, "WIDE": False}
+head = {"SCALED": False, "NORMED": True, "TOKENS": attention.TOKENS, "HALF": 64, "WIDE": False}
 tile = {"CHANNELS": gated_depthwise.CHANNELS, "TANH": True}
 depthwise = {
     "x": BF16,
@@ -104,6 +105,10 @@ def eight_bits(*, taps, columns):
     return low_bits._to_fp8, types, flags | sides, rows.warps_of(columns)
 
 
+def in_fp16(types):
+    return {name: "*fp16" if kind == BF16 else kind for name, kind in types.items()}
+
+
 KERNELS = (
     eight_bits(taps=False, columns=2240),
     eight_bits(taps=False, columns=6720),
@@ -117,7 +122,16 @@ KERNELS = (
     (attention._key_sizes, state, dict(zip(("HEAD", "TAIL"), rows.split_of(2240))), 8),
     (attention._gather, state, head, 8, 1),
     (attention._read, state | {"sums": BF16}, head | {"TILES": 4}, 4, 1),
+    (attention._gather, in_fp16(state), head, 8, 1),
+    (
+        attention._read,
+        in_fp16(state | {"sums": BF16, "units": FP32}),
+        head | {"TILES": 4, "SCALED": True},
+        4,
+        1,
+    ),
     (gated_depthwise._sweep, depthwise, tile, gated_depthwise.WARPS),
+    (gated_depthwise._sweep, in_fp16(depthwise), tile, gated_depthwise.WARPS),
     (
         rms_silu._short_rows,
         short,

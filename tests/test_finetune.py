@@ -15,9 +15,8 @@ from longtake.data.shards import read_shards
 from longtake.errors import MediaError, OutputError, SettingError
 from longtake.model.lora import shapes
 from longtake.recipes.finetune import finetune
+from longtake.recipes.latents import encode_captions, encode_frames
 from longtake.recipes.precompute import (
-    encode_captions,
-    encode_frames,
     frames_in,
     latents_for,
     precompute,

@@ -16,6 +16,7 @@ from longtake.kernels.reference import attention, rows
 FP32 = 1e-6
 BF16 = 1.5e-2
 """The interpreter cuts numbers off to bf16 where a card rounds them, which is twice as far."""
+FP16 = 2e-3
 
 INTERPRETED = """
 import json, torch
@@ -32,9 +33,31 @@ def carried(*asked):
         yield torch.where(2 * got == wanted, wanted, got), wanted
 trial.CASES["low_bits"] = carried
 print(json.dumps({
-    name: [trial.strays(name, cpu, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    name: [
+        trial.strays(name, cpu, dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    ]
     for name in names
 }))
+"""
+BEYOND = """
+import json, torch
+from longtake.kernels.reference import attention
+from longtake.kernels.triton import attention as fast
+n, heads, size = 130, 2, 16
+qkv = torch.randn(1, n, 3 * heads * size, generator=torch.Generator().manual_seed(1))
+qkv[..., 2 * heads * size:] += 4
+rotary = (torch.ones(n, size // 2), torch.zeros(n, size // 2))
+told = []
+for times in (1, 1e4, 1e-9):
+    sums, total = (1, heads, size, size), (1, heads, 1, size)
+    past = attention.Memory(torch.full(sums, 40 * times), torch.full(total, 10 * times))
+    got, memory = fast.packed_linear_attention(qkv.half(), None, None, rotary, heads, (n,), past)
+    wanted, _ = attention.packed_linear_attention(
+        qkv.half().double(), None, None, rotary, heads, (n,), past
+    )
+    apart = (got.double() - wanted).norm() / wanted.norm()
+    told.append([memory.sums.abs().max().item(), apart.item()])
+print(json.dumps(told))
 """
 
 
@@ -53,11 +76,10 @@ def test_every_kernel_compiles_for_hopper_without_a_card_and_spills_no_register(
     assert int(done.stdout) == 0
 
 
-@pytest.fixture(scope="module")
-def strays():
+def interpreted(script):
     # Triton looks at the variable once, when it is imported; hence a process of its own.
     done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
+        [sys.executable, "-c", script],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -67,15 +89,32 @@ def strays():
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def strays():
+    return interpreted(INTERPRETED)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu tries the compiled kernels")
 @pytest.mark.parametrize("name", ["rows", "rms_silu", "gated_depthwise", "attention", "low_bits"])
 def test_a_kernel_agrees_with_its_float64_reference_at_odd_sizes_in_nan_filled_memory(strays, name):
-    fp32, bf16 = strays[name]
+    fp32, bf16, fp16 = strays[name]
     assert fp32 <= FP32
     assert bf16 <= BF16
+    # Products of eight bits come in bf16.
+    assert name == "low_bits" or fp16 <= FP16
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
+)
+def test_sums_of_any_size_are_read_in_float16_without_leaving_its_range():
+    usual, large, small = interpreted(BEYOND)
+    assert large[0] > 65_504 > usual[0]
+    assert small[0] > 0
+    assert all(apart <= FP16 for _, apart in (usual, large, small))
 
 
 def test_every_kernel_is_tried_and_none_runs_without_a_card():
@@ -115,20 +154,20 @@ def test_a_kernel_is_trusted_only_after_it_agreed_and_one_line_says_so(
     assert said in found.told
     assert found.passed == found.told.startswith("Triton")
     (line,) = caplog.messages
-    assert line == f"kernel rows: {found.told}"
+    assert line == f"kernel rows in bfloat16: {found.told}"
     assert found.passed == (caplog.records[0].levelname == "INFO")
 
 
 def test_kernels_can_be_left_out_to_compare(monkeypatch):
     monkeypatch.setattr(trial, "verdict", lambda *_: trial.Verdict(passed=True, told="Triton"))
-    card = torch.device("cuda")
-    assert trial.passed("rows", card)
+    x = torch.empty(1)
+    assert trial.passed("rows", x)
     with trial.without("rows"):
-        assert not trial.passed("rows", card)
-        assert trial.passed("attention", card)
+        assert not trial.passed("rows", x)
+        assert trial.passed("attention", x)
         with trial.without():
-            assert not trial.passed("attention", card)
-    assert trial.passed("rows", card)
+            assert not trial.passed("attention", x)
+    assert trial.passed("rows", x)
 
 
 def test_packed_attention_is_norm_split_and_linear_attention():

@@ -8,6 +8,7 @@ import torch
 from longtake.bench.run import decoder_of
 from longtake.bench.shapes import inputs_of, random_denoiser, shape_named
 from longtake.kernels import ops, trial
+from longtake.kernels.reference import attention
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,11 +42,31 @@ def error(a, b):
 
 
 @pytest.mark.usefixtures("nan_filled")
-@pytest.mark.parametrize("name", trial.CASES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    # Products of eight bits come in bf16.
+    [*((name, torch.bfloat16) for name in trial.CASES),
+     *((name, torch.float16) for name in trial.CASES if name != "low_bits")],
+)  # fmt: skip
 @torch.no_grad()
-def test_a_compiled_kernel_agrees_with_its_float64_reference(name):
-    assert trial.strays(name, CARD, torch.bfloat16) <= trial.LARGEST_ERROR
-    assert trial.verdict(name, CARD).told.startswith("Triton")
+def test_a_compiled_kernel_agrees_with_its_float64_reference(name, dtype):
+    assert trial.strays(name, CARD, dtype) <= trial.LARGEST_ERROR[dtype]
+    assert trial.verdict(name, CARD, dtype).told.startswith("Triton")
+
+
+@torch.no_grad()
+def test_sums_beyond_float16_are_read_without_leaving_its_range():
+    generator = torch.Generator().manual_seed(8)
+    qkv = torch.randn(1, 40_000, 3 * 224, generator=generator)
+    qkv[..., 448:] = 4 + qkv[..., 448:]
+    rotary = (torch.ones(40_000, 56, device=CARD), torch.zeros(40_000, 56, device=CARD))
+    weight = torch.full((224,), 3.0, device=CARD)
+    low = (qkv.to(CARD, torch.float16), weight.half(), weight.half())
+    got, memory = ops.packed_linear_attention(*low, rotary, 2, (40_000,))
+    assert memory.sums.abs().max() > 65_504
+    wide = (part.double() for part in low)
+    wanted, _ = attention.packed_linear_attention(*wide, rotary, 2, (40_000,))
+    assert error(got, wanted) <= trial.LARGEST_ERROR[torch.float16]
 
 
 @pytest.mark.usefixtures("nan_filled")
@@ -94,7 +115,7 @@ def test_more_tokens_than_the_programs_share_at_once():
         wide, _ = ops.packed_linear_attention(
             qkv.double(), weight.double(), weight.double(), rotary, heads, (n,)
         )
-    assert error(fast, wide) <= trial.LARGEST_ERROR
+    assert error(fast, wide) <= trial.LARGEST_ERROR[torch.bfloat16]
 
 
 def test_training_runs_the_references(denoiser):

@@ -1,8 +1,8 @@
 """Each hot operation by one name; picks who runs it.
 
-On a CUDA card bfloat16 inference runs the Triton kernels, once each has agreed with its reference
-on that card; everything else runs the reference: a CPU, other numbers, training, and a graph that
-torch.compile makes, which fuses for itself.
+On a CUDA card inference in bfloat16 and float16 runs the Triton kernels, once each has agreed with
+its reference on that card; everything else runs the reference: a CPU, other numbers, training, and
+a graph that torch.compile makes, which fuses for itself.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def modulated_norm(
     """LayerNorm of each token, shifted and scaled; see `reference.rows`."""
     if planned.applies(x):
         return planned.like(x)
-    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
         return rows.modulated_norm(x, shift, scale, eps, weight, bias)
@@ -85,7 +85,7 @@ def gated_residual(x: Tokens, gate: PerFrame, y: Tokens, z: Tokens | None = None
     """X + gate * (y + z); see `reference.rows`."""
     if planned.applies(x):
         return planned.like(x)
-    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
         return rows.gated_residual(x, gate, y, z)
@@ -104,7 +104,7 @@ def residual_norm(
     """X + y, and its modulated norm; see `reference.rows`."""
     if planned.applies(x):
         return planned.like(x), planned.like(x)
-    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
         return rows.residual_norm(x, y, shift, scale, eps, weight, bias)
@@ -117,7 +117,7 @@ def rms_norm(
     """Scale each row to unit size; see `reference.rows`."""
     if planned.applies(x):
         return planned.like(x)
-    if _fast(x) and 128 <= x.shape[-1] <= WIDEST and trial.passed("rows", x.device):
+    if _fast(x) and 128 <= x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
         return rows.rms_norm(x, weight, eps)
@@ -133,7 +133,7 @@ def rms_silu(
     """silu(rms_norm(x + bias)) of channels-last rows; see `reference.rows`."""
     if planned.applies(x):
         return planned.like(x)
-    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("rms_silu", x.device):
+    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("rms_silu", x):
         from longtake.kernels.triton.rms_silu import rms_silu as fast
 
         return fast(x, weight, eps, bias)
@@ -149,7 +149,7 @@ def gated_depthwise(
     """SiLU, depthwise 3x3, gate; see `reference.gated_depthwise`."""
     if planned.applies(x):
         return planned.gated_depthwise(x)
-    if _fast(x) and trial.passed("gated_depthwise", x.device):
+    if _fast(x) and trial.passed("gated_depthwise", x):
         from longtake.kernels.triton.gated_depthwise import gated_depthwise as fast
 
         return fast(x, weight, bias, height)
@@ -170,7 +170,7 @@ def packed_linear_attention(
     if planned.applies(qkv):
         return planned.packed_linear_attention(qkv, heads, chunks, past)
     size = qkv.shape[-1] // 3 // heads
-    if _fast(qkv) and size <= LARGEST_HEAD and trial.passed("attention", qkv.device):
+    if _fast(qkv) and size <= LARGEST_HEAD and trial.passed("attention", qkv):
         from longtake.kernels.triton.attention import packed_linear_attention as fast
 
         return fast(qkv, norm_q, norm_k, rotary, heads, chunks, past, eps)
@@ -188,7 +188,7 @@ def text_attention(
     """Attend to text tokens; see `reference.attention`."""
     if planned.applies(query):
         return planned.like(query)
-    if _fast(query) and trial.passed("text_attention", query.device):
+    if _fast(query) and trial.passed("text_attention", query):
         return cudnn.text_attention(query, key, value, scores)
     return plain_attention.text_attention(query, key, value, scores)
 
@@ -199,7 +199,7 @@ def to_fp8(
     """Rows in eight bits with a scale each; see `reference.low_bits`."""
     if planned.applies(x):
         return planned.eight_bits(x, *x.shape)
-    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("low_bits", x.device):
+    if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("low_bits", x):
         from longtake.kernels.triton import low_bits
 
         return low_bits.to_fp8(x)
@@ -214,7 +214,7 @@ def taps_to_fp8(
     """What a convolution over time reads, in eight bits; see `reference.low_bits`."""
     if planned.applies(x):
         return planned.eight_bits(x, x[..., 0].numel(), 3 * x.shape[-1])
-    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("low_bits", x.device):
+    if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("low_bits", x):
         from longtake.kernels.triton import low_bits
 
         return low_bits.taps_to_fp8(x, past, following)
@@ -244,10 +244,10 @@ def paths(device: torch.device) -> dict[str, str]:
 
 
 def _fast(x: Float[Tensor, "*shape"]) -> bool:
-    """Whether kernels may run at all: they know inference in bfloat16, and no derivatives."""
+    """Whether kernels may run at all: they know inference in 16 bits, and no derivatives."""
     return (
         x.is_cuda
-        and x.dtype == torch.bfloat16
+        and x.dtype in trial.LARGEST_ERROR
         and x.numel() > 0
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()

@@ -43,7 +43,7 @@ def card_bytes(device: torch.device) -> int:
 
 def applies(x: Float[Tensor, "*shape"]) -> bool:
     """Whether a plan is made and a kernel would run."""
-    return x.is_meta and _CARD.get() > 0 and x.dtype == torch.bfloat16
+    return x.is_meta and _CARD.get() > 0 and x.dtype in (torch.bfloat16, torch.float16)
 
 
 def like(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -1,7 +1,7 @@
 """Whether a kernel may be trusted on a card: it must agree with its reference there first.
 
-Each kernel is tried once a process on small odd shapes, at its first use. One that does not
-compile, or strays, is left out with one line on the log, and its reference runs in its place.
+Each kernel is tried once a process and arithmetic, on small odd shapes, at its first use. One that
+does not compile, or strays, is left out with one line on the log, and its reference runs instead.
 """
 
 import logging
@@ -18,8 +18,9 @@ from torch import Tensor
 from longtake.kernels import cudnn
 from longtake.kernels.reference import attention, gated_depthwise, low_bits, rows
 
-LARGEST_ERROR = 1e-2
-"""Norm of the difference to the float64 reference over that reference's norm; the bound of bf16."""
+LARGEST_ERROR = {torch.bfloat16: 1e-2, torch.float16: 2e-3}
+"""Norm of the difference to the float64 reference over that reference's norm, for each arithmetic
+that kernels know."""
 _LOG = logging.getLogger("longtake")
 
 
@@ -44,17 +45,17 @@ def without(*names: str) -> Iterator[None]:
         _LEFT_OUT.reset(before)
 
 
-def passed(name: str, device: torch.device) -> bool:
-    """Whether this kernel may run on this card."""
-    return name not in _LEFT_OUT.get() and verdict(name, device).passed
+def passed(name: str, x: Float[Tensor, "*shape"]) -> bool:
+    """Whether this kernel may run on this tensor's card, in its arithmetic."""
+    return name not in _LEFT_OUT.get() and verdict(name, x.device, x.dtype).passed
 
 
-def verdict(name: str, device: torch.device) -> Verdict:
+def verdict(name: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> Verdict:
     """What the trial of a kernel found on a device; tried at the first question."""
     if device.type != "cuda":
         return Verdict(passed=False, told="plain PyTorch: no CUDA card")
     index = torch.cuda.current_device() if device.index is None else device.index
-    return _tried(name, index)
+    return _tried(name, index, dtype)
 
 
 def strays(name: str, device: torch.device, dtype: torch.dtype) -> float:
@@ -69,11 +70,11 @@ def strays(name: str, device: torch.device, dtype: torch.dtype) -> float:
 
 
 @cache
-def _tried(name: str, index: int) -> Verdict:
+def _tried(name: str, index: int, dtype: torch.dtype) -> Verdict:
     device = torch.device("cuda", index)
     try:
         with torch.cuda.device(device), torch.no_grad():
-            error = strays(name, device, torch.bfloat16)
+            error = strays(name, device, dtype)
             torch.cuda.synchronize(device)
     # What a compiler or a driver raises has no common class, and any of it means the same here.
     except Exception as problem:  # noqa: BLE001
@@ -83,11 +84,17 @@ def _tried(name: str, index: int) -> Verdict:
         )
     else:
         told = f"error {error:.1e} against float64"
-        if error <= LARGEST_ERROR:
+        if error <= LARGEST_ERROR[dtype]:
             found = Verdict(passed=True, told=f"Triton: {told}")
         else:
             found = Verdict(passed=False, told=f"plain PyTorch: the kernel strays, {told}")
-    _LOG.log(logging.INFO if found.passed else logging.WARNING, "kernel %s: %s", name, found.told)
+    _LOG.log(
+        logging.INFO if found.passed else logging.WARNING,
+        "kernel %s in %s: %s",
+        name,
+        str(dtype).removeprefix("torch."),
+        found.told,
+    )
     return found
 
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from jaxtyping import Float, UInt8
-from safetensors.torch import save
+from jaxtyping import UInt8
 from torch import Tensor
 
 from longtake.config import TEMPORAL_STRIDE
@@ -17,8 +15,7 @@ from longtake.data.shards import Drop, Sample, Shards, ShardWriter, read_shards
 from longtake.errors import LongtakeError, MediaError, SettingError
 from longtake.media.video import read_video
 from longtake.pipeline import Pipeline
-from longtake.text.tokenizer import PAD
-from longtake.train.data import to_signed
+from longtake.recipes.latents import add_latents
 
 logger = logging.getLogger("longtake.train")
 
@@ -80,19 +77,7 @@ def _one(clips: Shards, sample: Sample, pipe: Pipeline, writer: ShardWriter) -> 
         logger.warning("left out the clip %s: %s", sample.key, error)
         writer.drop(Drop(source=sample.key, reason="unreadable", detail=str(error)))
         return
-    latents = encode_frames(pipe, frames)
-    text, mask = encode_captions(pipe, captions)
-    encoded = {"latents": latents, "text": text, "mask": mask}
-    tensors = {name: part.cpu().contiguous() for name, part in encoded.items()}
-    told = {
-        "source": sample.told["source"],
-        "shape": list(latents.shape),
-        "captions": captions,
-        "width": frames.shape[2],
-        "height": frames.shape[1],
-        "frames": len(frames),
-    }
-    writer.add(sample.key, {"safetensors": save(tensors)}, told)
+    add_latents(writer, sample.key, pipe, frames, captions, source=sample.told["source"])
 
 
 def frames_in(raw: bytes) -> UInt8[Tensor, "frames height width 3"]:
@@ -103,27 +88,3 @@ def frames_in(raw: bytes) -> UInt8[Tensor, "frames height width 3"]:
         frames, _ = read_video(Path(file.name))
     whole = 1 + (len(frames) - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE
     return frames[:whole]
-
-
-@torch.no_grad()
-def encode_frames(
-    pipe: Pipeline, frames: UInt8[Tensor, "frames height width 3"]
-) -> Float[Tensor, "c t h w"]:
-    """Latents of a clip, in bf16."""
-    dtype = pipe.autoencoder.latent_mean.dtype
-    signed = to_signed(frames[None].to(pipe.device)).to(dtype)
-    return pipe.autoencoder.encode(signed)[0].to(torch.bfloat16)
-
-
-@torch.no_grad()
-def encode_captions(
-    pipe: Pipeline, captions: list[str]
-) -> tuple[Float[Tensor, "wordings m e"], Tensor]:
-    """Embeddings of each wording and their masks, padded to the longest prompt."""
-    length = pipe.tokenizer.max_tokens
-    rows = []
-    for caption in captions:
-        tokens = pipe.tokenizer.read(caption).tokens
-        rows.append(tokens + (PAD,) * (length - len(tokens)))
-    text, mask = pipe.text(torch.tensor(rows, device=pipe.device))
-    return text.to(torch.bfloat16), mask

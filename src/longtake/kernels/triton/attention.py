@@ -10,6 +10,8 @@
 Rotation needs pairs of channels, so a tile is split into even and odd ones in registers, and each
 half has a product of its own with the values. Products are taken of
 bfloat16 (or what the inputs are) and summed in float32; the denominator is float32 throughout.
+The sums grow with the tokens, beyond float16: there they are read divided by a power of two that
+brings the largest of a head to about 2^10, and what comes of it is multiplied by it again.
 """
 
 # Values on the device have no Python type.
@@ -114,14 +116,24 @@ def _recall(
     start, length = place
     size = width // 3 // heads
     half = max(triton.next_power_of_2(size // 2), 16)
+    sums, total, units = memory.sums, memory.total.contiguous(), None
+    if qkv.dtype == torch.float16:
+        units = units_of(sums)
+        sums = sums / units
     # Once here, or every program would round them for itself.
-    sums, total = memory.sums.to(qkv.dtype).contiguous(), memory.total.contiguous()
+    sums = sums.to(qkv.dtype).contiguous()
     _read[(heads, triton.cdiv(length, TOKENS * TILES), b)](
-        qkv, norm_q, cos, sin, sums, total, out, start, length, n, width // 3, size, heads, eps,
-        NORMED=norm_q is not None, TOKENS=TOKENS, HALF=half, WIDE=INTERPRETED,  # pyrefly: ignore
-        TILES=TILES,  # pyrefly: ignore
+        qkv, norm_q, cos, sin, sums, total, units, out, start, length, n, width // 3, size, heads,
+        eps, SCALED=units is not None, NORMED=norm_q is not None,  # pyrefly: ignore
+        TOKENS=TOKENS, HALF=half, WIDE=INTERPRETED, TILES=TILES,  # pyrefly: ignore
         num_warps=4, num_stages=1,  # pyrefly: ignore
     )  # fmt: skip
+
+
+def units_of(sums: Float[Tensor, "b heads k k"]) -> Float[Tensor, "b heads 1 1"]:
+    """Powers of two in which the largest sum of each head is about 2^10."""
+    most = sums.abs().amax(dim=(2, 3), keepdim=True)
+    return torch.ldexp(torch.ones_like(most), torch.frexp(most).exponent - 10)
 
 
 @triton.jit
@@ -212,9 +224,9 @@ def _gather(
 
 @triton.jit
 def _read(
-    qkv, norm, cos, sin, sums, total, out, start, length, n, d, size, heads, eps,
-    NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr, WIDE: tl.constexpr,
-    TILES: tl.constexpr,
+    qkv, norm, cos, sin, sums, total, units, out, start, length, n, d, size, heads, eps,
+    SCALED: tl.constexpr, NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
+    WIDE: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     head, group, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     pair = tl.arange(0, HALF)  # [HALF]
@@ -246,6 +258,8 @@ def _read(
         turned_odd = (even * s + odd * c).to(kind)
         above = _product(turned_even, sum_even, WIDE)
         above += _product(turned_odd, sum_odd, WIDE)
+        if SCALED:
+            above *= tl.load(units + place)
         value = above / below[:, None]
         tl.store(
             out + row[:, None] * d + head * size + column[None, :],
