@@ -1,5 +1,6 @@
 """The reader tells what is true of renders, and refuses what is no film of the world."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 from longtake.errors import MediaError, ModelError
 from longtake.evaluate.reader.background import NUM_FIT, candidates, read_camera
 from longtake.evaluate.reader.colours import EXPLAINED, tables, to_lab
+from longtake.evaluate.reader.earlier import EarlierSubjectReader
 from longtake.evaluate.reader.films import FINE, HEIGHT, RATE, look_at, to_height
 from longtake.evaluate.reader.finder import NOBODY, SCENE_HEADS, Finder
 from longtake.evaluate.reader.network import (
@@ -17,6 +19,7 @@ from longtake.evaluate.reader.network import (
     HEADS,
     ReaderNetwork,
     SubjectReader,
+    brightening,
     views_of,
 )
 from longtake.evaluate.reader.parser import parse, place_all
@@ -26,9 +29,12 @@ from longtake.evaluate.reader.read import (
     load_reader,
     lowest_moments,
     slot_places,
+    turn_settled,
 )
 from longtake.evaluate.reader.segments import find_tracks, ranked_pieces, vivid_map
+from longtake.evaluate.reader.turning import Turning, circles, turning
 from longtake.evaluate.scope import CAMERAS, COLOURS, GROUNDS, LIGHTS, SHOTS, VIVID
+from longtake.evaluate.train_reader import export
 from longtake.world import render, sample_scenes
 from longtake.world.render import render_ids
 from longtake.world.scene import Subject
@@ -161,6 +167,94 @@ def test_finder_answers_for_cells_and_scene_at_any_width():
             assert {n: t.shape for n, t in told.items()} == {
                 n: (2, count) for n, count in SCENE_HEADS.items()
             }
+
+
+def test_moments_behind_the_end_of_a_short_film_are_unlikely():
+    film = film_of(scene(Subject(kind="cube", colour="red")))
+    parsed = parse(film)
+    views = views_of(film.fine, place_all(parsed.tracks, parsed.camera.number, film))
+    likely = SubjectReader()(views)["start_s"].softmax(-1)
+    assert likely[0, 9:].max() < 1e-4
+
+
+def test_only_what_changes_on_a_subject_brightens():
+    pictures = torch.zeros(1, 3, 40, 40, 4, dtype=torch.uint8)
+    pictures[..., 10:30, 10:30, 3] = 255
+    pictures[0, 1:, :, :20, :3] = 32
+    change = brightening(pictures)
+    assert change.shape == (1, 3, 1, 40, 40)
+    assert change[0, 1, 0, 10:30, 10:20].eq(1).all()
+    assert int(change.count_nonzero()) == 20 * 10
+
+
+def test_weights_that_name_no_form_are_read_by_the_earlier_network(tmp_path):
+    network = ReaderNetwork(EarlierSubjectReader())
+    export(network, tmp_path)
+    (tmp_path / "reader.json").write_text(json.dumps({"names": ALL_NAMES}))
+    loaded = load_reader(tmp_path).network
+    assert isinstance(loaded.subject, EarlierSubjectReader)
+    reading = Reader(loaded).read(render(scene(Subject(kind="cube", colour="red")), **SIZE)[0], 4)
+    assert reading.explained
+
+
+def pictures_of(wave):
+    """A bright square on every frame, its columns brightened by a wave of time and place."""
+    seconds, place = torch.arange(21)[:, None] / RATE, torch.linspace(-1, 1, 20)
+    pictures = torch.zeros(1, 21, 40, 40, 4)
+    pictures[..., 10:30, 10:30, 3] = 255
+    noise = 2 * torch.randn(21, 1, 20, 1, generator=torch.Generator().manual_seed(0))
+    pictures[0, :, 10:30, 10:30, :3] = 120 + wave(seconds, place)[:, None, :, None] + noise
+    return pictures.to(torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("wave", "spins", "rests"),
+    [
+        (lambda t, x: 12 * torch.sin(4 * math.pi * t / 2.6 + math.pi * x), True, False),
+        (lambda t, x: 20 * t + 0 * x, False, True),
+        (lambda t, x: 12 * torch.sin(4 * math.pi * t + math.pi * x), False, False),
+    ],
+)
+def test_quarters_that_pass_by_tell_who_spins(wave, spins, rests):
+    [turn] = turning(pictures_of(wave), torch.ones(1, 21, dtype=torch.bool))
+    assert (turn.spins, turn.rests) == (spins, rests)
+
+
+def test_who_is_hardly_seen_is_not_told_to_spin():
+    seen = torch.arange(21)[None] < 8
+    assert turning(pictures_of(lambda t, x: t * x), seen) == [None]
+
+
+def told(motion="still", kind="cone", start_s=0.0, then=None):
+    return {"motion": motion, "kind": kind, "start_s": start_s, "then": then}
+
+
+SPINNING, RESTING = Turning(share=0.7, strength=8.0), Turning(share=0.1, strength=1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "turn", "motion"),
+    [
+        (told("still"), SPINNING, "spin"),
+        (told("spin"), RESTING, "still"),
+        (told("spin", kind="car"), RESTING, "spin"),
+        (told("bounce"), SPINNING, "bounce"),
+        (told("still", then="spin"), SPINNING, "still"),
+        (told("still", start_s=2.0), SPINNING, "still"),
+        (told("still"), None, "still"),
+    ],
+)
+def test_a_rule_settles_who_spins_and_who_stands_all_the_time(answer, turn, motion):
+    assert turn_settled(answer, turn)["motion"] == motion
+
+
+@pytest.mark.parametrize("motion", ["circle", "still", "left_to_right", "toward"])
+def test_a_rule_tells_who_goes_in_a_circle(motion):
+    film = film_of(scene(Subject(kind="cone", colour="red", motion=motion)), frames=21)
+    parsed = parse(film)
+    # A camera that stands does not tell how far off it is, and so how wide a circle is.
+    [one] = place_all(parsed.tracks, parsed.camera.best_of(shot=0), film)
+    assert circles(one) == (motion == "circle")
 
 
 def test_network_fits_its_budget():

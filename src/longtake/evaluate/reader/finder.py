@@ -122,11 +122,11 @@ class Finder(nn.Module):
 class Moment(nn.Module):
     """A residual convolution over time."""
 
-    def __init__(self, width: int) -> None:
-        """Build it with fresh weights."""
+    def __init__(self, width: int, apart: int = 1) -> None:
+        """Build it with fresh weights; it looks at every `apart`-th frame."""
         super().__init__()
         self.norm = nn.GroupNorm(8, width)
-        self.first = nn.Conv1d(width, width, 5, padding=2)
+        self.first = nn.Conv1d(width, width, 5, padding=2 * apart, dilation=apart)
         self.second = nn.Conv1d(width, width, 1)
 
     def forward(self, x: Float[Tensor, "b d frames"]) -> Float[Tensor, "b d frames"]:

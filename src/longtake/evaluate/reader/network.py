@@ -22,6 +22,14 @@ NUM_FEATURES = 15
 MOST_FRAMES = 21
 TICK_S = 0.25
 """Seconds of a step of the answers about time."""
+FORM = 2
+"""What `reader.json` says of weights that fit this network."""
+MOMENTS = ("start_s", "change_s")
+"""Answers that are a moment of the film: a step is a frame that the reader looks at."""
+_BEHIND = -20.0
+"""Logit of a moment behind the end of a short film."""
+_CHANGE = 32.0
+"""Bytes of brightness that count as one."""
 NEXT = tuple(m for m in MOTIONS if m.stays and m.size_from == 1.0)
 """Motions that can take over from another."""
 NAMES = {
@@ -50,29 +58,58 @@ class Views:
     ways: Float[Tensor, "b frames features"]
 
 
-class SubjectReader(nn.Module):
-    """Convolutions over each picture, then over time; one answer for each of `HEADS`."""
+class OfSubjects(nn.Module):
+    """The part that sees single subjects, in any form."""
+
+    join: nn.Conv1d
+    heads: nn.ModuleDict
+
+    def look(self, views: Views) -> tuple[Tensor, Float[Tensor, "b features2"]]:
+        """What is seen in each frame, and in all; `reader-FD` is measured on the latter."""
+        raise NotImplementedError
+
+    def answers(self, x: Tensor, features: Tensor) -> dict[str, Float[Tensor, "b _"]]:
+        """Logits of each head from what was seen."""
+        raise NotImplementedError
+
+    def forward(self, views: Views) -> dict[str, Float[Tensor, "b _"]]:
+        """Logits of each head."""
+        return self.answers(*self.look(views))
+
+
+class SubjectReader(OfSubjects):
+    """Convolutions over each picture and its change, then over time; an answer for each head.
+
+    Moments are asked of every frame, all else of the whole film.
+    """
 
     def __init__(self, width: int = 128) -> None:
         """Build the network with fresh weights."""
         super().__init__()
-        self.picture = nn.Sequential(
-            _down(4, 24), _down(24, 48), _same(48), _down(48, 64), _same(64), nn.Flatten(1)
-        )
-        self.embed = nn.Linear(64 * (SIDE // 8) ** 2, 96)
+        self.near = nn.Sequential(down(5, 24), down(24, 48), same(48))
+        self.turn = nn.Conv3d(48, 48, (3, 1, 1), padding=(1, 0, 0))
+        self.far = nn.Sequential(down(48, 64), same(64), nn.Conv2d(64, 32, 1), nn.Flatten(1))
+        self.embed = nn.Linear(32 * (SIDE // 8) ** 2, 96)
         self.way = nn.Linear(NUM_FEATURES, 64)
         self.join = nn.Conv1d(96 + 64, width, 1)
         self.when = nn.Parameter(0.1 * torch.randn(MOST_FRAMES, width))
-        self.time = nn.ModuleList(Moment(width) for _ in range(3))
+        self.time = nn.ModuleList(Moment(width, apart) for apart in (1, 1, 2, 1))
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * width, count) for name, count in HEADS.items()}
+            {
+                name: nn.Linear(width, 1) if name in MOMENTS else nn.Linear(2 * width, count)
+                for name, count in HEADS.items()
+            }
         )
 
-    def features(self, views: Views) -> Float[Tensor, "b features2"]:
-        """What the answers are made from; `reader-FD` is measured on it."""
+    def look(self, views: Views) -> tuple[Tensor, Float[Tensor, "b features2"]]:
+        """What is seen in each frame, and in all; `reader-FD` is measured on the latter."""
         b, frames = views.ways.shape[:2]
-        pixels = rearrange(views.pictures, "b f h w c -> (b f) c h w").float() / 127.5 - 1
-        looks = rearrange(self.embed(self.picture(pixels)), "(b f) d -> b f d", b=b)
+        pixels = rearrange(views.pictures, "b f h w c -> b f c h w").float() / 127.5 - 1
+        pixels = torch.cat([pixels, brightening(views.pictures)], dim=2)
+        x = self.near(rearrange(pixels, "b f c h w -> (b f) c h w"))
+        along = rearrange(x, "(b f) d h w -> b d f h w", b=b)
+        x = x + rearrange(F.silu(self.turn(along)), "b d f h w -> (b f) d h w")
+        looks = rearrange(self.embed(self.far(x)), "(b f) d -> b f d", b=b)
         x = torch.cat([looks, self.way(views.ways)], dim=-1)
         x = self.join(rearrange(x, "b f d -> b d f"))
         x = x + self.when[:frames].T
@@ -80,31 +117,56 @@ class SubjectReader(nn.Module):
             x = moment(x)
         seen = views.ways[:, None, :, 0]
         mean = (x * seen).sum(-1) / seen.sum(-1).clamp(min=1)
-        return torch.cat([mean, x.amax(-1)], dim=1)
+        return x, torch.cat([mean, x.amax(-1)], dim=1)
 
-    def forward(self, views: Views) -> dict[str, Float[Tensor, "b _"]]:
-        """Logits of each head."""
-        features = self.features(views)
-        return {name: head(features) for name, head in self.heads.items()}
+    def answers(self, x: Tensor, features: Tensor) -> dict[str, Float[Tensor, "b _"]]:
+        """Logits of each head from what was seen."""
+        each = rearrange(x, "b d f -> b f d")
+        return {
+            name: _moment_logits(head(each)[..., 0], HEADS[name])
+            if name in MOMENTS
+            else head(features)
+            for name, head in self.heads.items()
+        }
+
+
+def _moment_logits(logits: Float[Tensor, "b frames"], count: int) -> Float[Tensor, "b count"]:
+    """One of each step of the answer; what lies behind the film's end is unlikely."""
+    return F.pad(logits[:, :count], (0, max(count - logits.shape[1], 0)), value=_BEHIND)
+
+
+def brightening(
+    pictures: UInt8[Tensor, "b frames side side 4"],
+) -> Float[Tensor, "b frames 1 side side"]:
+    """How much brighter each place on a subject is than a frame before.
+
+    What turns on the spot hardly differs from what stands, but for this.
+    """
+    grey = pictures[..., :3].float().mean(dim=-1)
+    on = pictures[..., 3] > 127
+    change = (grey[:, 1:] - grey[:, :-1]) * (on[:, 1:] & on[:, :-1])
+    return (F.pad(change, (0, 0, 0, 0, 1, 0)) / _CHANGE).clamp(-3, 3)[:, :, None]
 
 
 class ReaderNetwork(nn.Module):
     """Both parts, as they ship."""
 
-    def __init__(self) -> None:
-        """Build the network with fresh weights."""
+    def __init__(self, subject: OfSubjects | None = None) -> None:
+        """Build the network with fresh weights; None for a `SubjectReader`."""
         super().__init__()
         self.finder = Finder()
-        self.subject = SubjectReader()
+        self.subject = SubjectReader() if subject is None else subject
 
 
-def _down(before: int, after: int) -> nn.Sequential:
+def down(before: int, after: int) -> nn.Sequential:
+    """Half as many rows and columns."""
     return nn.Sequential(
         nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()
     )
 
 
-def _same(width: int) -> nn.Sequential:
+def same(width: int) -> nn.Sequential:
+    """As many rows and columns."""
     return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU())
 
 

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from longtake.checkpoints import load_tensors, read_json
 from longtake.errors import ModelError
+from longtake.evaluate.reader.earlier import EarlierSubjectReader
 from longtake.evaluate.reader.films import HEIGHT, Looked, look_at, to_height
 from longtake.evaluate.reader.finder import SCENE_NAMES, Found
 from longtake.evaluate.reader.network import (
     ALL_NAMES,
+    FORM,
     HEADS,
+    MOMENTS,
     NAMES,
     TICK_S,
     ReaderNetwork,
@@ -26,6 +29,7 @@ from longtake.evaluate.reader.network import (
 from longtake.evaluate.reader.parser import Parsed, Placed, parse, place_all
 from longtake.evaluate.reader.readings import ByRule, Detail, FilmReading, SubjectReading
 from longtake.evaluate.reader.segments import find_tracks
+from longtake.evaluate.reader.turning import PAINTED, Turning, circles, turning
 from longtake.evaluate.scope import CAMERAS, COLOURS, MOTIONS, SHOTS
 from longtake.world import sample_scenes
 from longtake.world.choreography import track
@@ -34,7 +38,9 @@ from longtake.world.scene import SLOTS
 FOLDER = Path(__file__).parents[2] / "weights" / "reader"
 """Where the shipped network lies."""
 TRAIN = "python -m longtake.evaluate.train_reader --out FOLDER"
-_TIMES = ("start_s", "change_s")
+_STANDS, _SPINS, _CIRCLES = "still", "spin", "circle"
+_LATE_S = 0.5
+"""Second from which a motion begins late."""
 _AT_ONCE = 27
 """Frames of a film that the network sees at once."""
 _SURE = 0.34
@@ -116,16 +122,22 @@ class Reader:
         if self.network is None or not placed:
             return [dict.fromkeys(HEADS) for _ in placed], ()
         subject = self.network.subject
-        features = subject.features(views_of(looked.fine, placed))
-        told = {name: head(features) for name, head in subject.heads.items()}
+        views = views_of(looked.fine, placed)
+        seen, features = subject.look(views)
+        told = subject.answers(seen, features)
         columns = {
-            name: _moments(row) if name in _TIMES else _answers(NAMES[name], row)
+            name: _moments(row) if name in MOMENTS else _answers(NAMES[name], row)
             for name, row in told.items()
         }
         answers = [
             {name: column[n] for name, column in columns.items()} for n in range(len(placed))
         ]
-        return answers, tuple(tuple(row) for row in features.tolist())
+        turns = turning(views.pictures, views.ways[..., 0] > 0)
+        settled = [
+            turn_settled(answer, turn) | ({"motion": _CIRCLES} if circles(one) else {})
+            for answer, turn, one in zip(answers, turns, placed, strict=True)
+        ]
+        return settled, tuple(tuple(row) for row in features.tolist())
 
     def _with_contacts(
         self, subject: SubjectReading, film: UInt8[Tensor, "frames height width 3"], fps: float
@@ -180,6 +192,19 @@ def _moments(logits: Float[Tensor, "b ticks"]) -> list[float | None]:
     return found
 
 
+def turn_settled(answer: Answer, turn: Turning | None) -> Answer:
+    """An answer in which standing and spinning all the time are told by rule, where it is sure."""
+    idle = answer["motion"] in (_STANDS, _SPINS)
+    late = (answer["start_s"] or 0) >= _LATE_S
+    if turn is None or not idle or late or answer["then"] is not None:
+        return answer
+    if turn.spins:
+        return answer | {"motion": _SPINS}
+    if turn.rests and answer["kind"] in PAINTED:
+        return answer | {"motion": _STANDS}
+    return answer
+
+
 def load_reader(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Reader:
     """The reader with the network of a folder.
 
@@ -190,11 +215,11 @@ def load_reader(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Re
     if not weights_path(folder).with_name("reader.json").is_file():
         msg = f"the reader's network is not in {folder}; train it: {TRAIN}"
         raise ModelError(msg)
-    names = read_json(folder / "reader.json")["names"]
-    if names != {name: list(values) for name, values in ALL_NAMES.items()}:
+    card = read_json(folder / "reader.json")
+    if card["names"] != {name: list(values) for name, values in ALL_NAMES.items()}:
         msg = f"the reader's network in {folder} knows another world; train it anew: {TRAIN}"
         raise ModelError(msg)
-    network = ReaderNetwork()
+    network = ReaderNetwork(None if card.get("form") == FORM else EarlierSubjectReader())
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     network.load_state_dict(load_tensors(weights_path(folder), expected))
     return Reader(network.float().to(device).eval().requires_grad_(False))

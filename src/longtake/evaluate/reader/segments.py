@@ -77,10 +77,14 @@ def find_tracks(
     smallest = SMALLEST * colours[0].numel()
     numbers = range(len(COLOURS))
     most = torch.stack([(colours == c).sum(dim=(1, 2)).amax() for c in numbers]).tolist()
+    shown = [colour for colour, cells in zip(numbers, most, strict=True) if cells >= smallest]
     tracks: list[Track] = []
-    for colour, cells in zip(numbers, most, strict=True):
-        if cells >= smallest:
-            tracks += _tracks_of(colours == colour, colour)
+    if shown:
+        masks = torch.stack([colours == colour for colour in shown])
+        # All colours at once: pieces are found in many small steps.
+        pieces = torch.stack(ranked_pieces(masks.flatten(0, 1)), dim=1)
+        for colour, some in zip(shown, pieces.unflatten(0, masks.shape[:2]), strict=True):
+            tracks += _tracks_of(some, colour)
     if sure is not None:
         tracks = _believed(tracks, sure)
     return tuple(sorted(tracks, key=lambda track: -float(track.area.sum())))
@@ -114,18 +118,18 @@ def _opened(
     return mask & (F.max_pool2d(solid, 3, 1, 1)[:, 0] > 0)
 
 
-def _tracks_of(mask: Bool[Tensor, "frames height width"], colour: int) -> list[Track]:
+def _tracks_of(ranked: Bool[Tensor, "frames pieces height width"], colour: int) -> list[Track]:
     """All pieces as one subject, unless there are several large ones throughout."""
-    pieces = ranked_pieces(mask)
-    cells = torch.stack([piece.sum(dim=(1, 2)) for piece in pieces], dim=1)
-    first, shown = cells[:, :1], cells[:, 0] >= SMALLEST * mask[0].numel()
-    large = (cells >= SECOND * first) & (cells >= SMALLEST * mask[0].numel())
+    cells = ranked.sum(dim=(2, 3))
+    smallest = SMALLEST * ranked[0, 0].numel()
+    first, shown = cells[:, :1], cells[:, 0] >= smallest
+    large = (cells >= SECOND * first) & (cells >= smallest)
     share = large.float().sum(dim=0) / shown.float().sum().clamp(min=1)
     count = int((share >= SECOND_IN).sum())
+    pieces = ranked.unbind(1)
     if count <= 1:
         kept = cells >= SCRAP * first
-        whole = torch.stack(pieces, dim=1) & kept[:, :, None, None]
-        pieces = [whole.any(dim=1)]
+        pieces = [(ranked & kept[:, :, None, None]).any(dim=1)]
     tracks = [_track(piece, colour) for piece in pieces[: max(count, 1)]]
     return [track for track in tracks if float(track.seen.float().mean()) >= SEEN_IN]
 
