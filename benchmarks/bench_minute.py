@@ -132,7 +132,7 @@ def film(
     """Seconds to the first frames, to the last and of the denoiser alone; most memory."""
     device, dtype = model.head_table.device, model.head_table.dtype
     autoencoder, _ = decoder_of(replace(shape, latents=(1, *shape.latents[1:])), device, dtype)
-    if row == "720p" and autoencoder.temporal_stride == 8:
+    if row == "720p" or asked.cap_gib:
         autoencoder.tiling = Tiling(cells=asked.cells)
     count = (frames - 1) // autoencoder.temporal_stride + 1
     if device.type == "cuda":

@@ -97,6 +97,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             stages, "decode", lambda: sum(part.shape[1] for part in pipe.decode(latents))
         )
         assert frames >= arguments.frames
+        timed(stages, "decode, loaded", lambda: sum(len(part) for part in pipe.decode(latents)))
     return {
         **compared(planned, stages, arguments.steps),
         "what": f"public model, random weights, {width}x{height}x{arguments.frames}",
@@ -116,7 +117,7 @@ def compared(
 ) -> dict[str, dict[str, float | None]]:
     """The plan beside what happened: all steps and the decode; loading is in neither."""
     a_step_s = stages["further steps"]["a_step_s"] if steps > 1 else math.nan
-    happened_s = steps * a_step_s + stages.get("decode", {"seconds": math.nan})["seconds"]
+    happened_s = steps * a_step_s + stages.get("decode, loaded", {"seconds": math.nan})["seconds"]
     peak = max(stage["peak_gib"] for stage in stages.values())
     planned_s, planned_gib = planned.seconds or math.nan, planned.device_bytes / 2**30
     return {

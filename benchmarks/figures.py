@@ -105,6 +105,8 @@ FURTHER = (
     ("causal_whole", "by chunks"),
     ("transformer_whole_2", "the whole world, levels up to 1"),
     ("causal_whole_2", "by chunks, noisier past"),
+    ("transformer_whole_3", "longer"),
+    ("causal_whole_3", "by chunks, longer"),
 )
 """Logs of the runs after the first, and what was new in each."""
 

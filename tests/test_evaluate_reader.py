@@ -1,6 +1,5 @@
 """The reader tells what is true of renders, and refuses what is no film of the world."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,7 +10,6 @@ import torch
 from longtake.errors import MediaError, ModelError
 from longtake.evaluate.reader.background import NUM_FIT, candidates, read_camera
 from longtake.evaluate.reader.colours import EXPLAINED, tables, to_lab
-from longtake.evaluate.reader.earlier import EarlierSubjectReader
 from longtake.evaluate.reader.films import FINE, HEIGHT, RATE, look_at, to_height
 from longtake.evaluate.reader.finder import NOBODY, SCENE_HEADS, Finder
 from longtake.evaluate.reader.network import (
@@ -34,7 +32,6 @@ from longtake.evaluate.reader.read import (
 from longtake.evaluate.reader.segments import find_tracks, ranked_pieces, vivid_map
 from longtake.evaluate.reader.turning import Turning, circles, turning
 from longtake.evaluate.scope import CAMERAS, COLOURS, GROUNDS, LIGHTS, SHOTS, VIVID
-from longtake.evaluate.train_reader import export
 from longtake.world import render, sample_scenes
 from longtake.world.render import render_ids
 from longtake.world.scene import Subject
@@ -185,16 +182,6 @@ def test_only_what_changes_on_a_subject_brightens():
     assert change.shape == (1, 3, 1, 40, 40)
     assert change[0, 1, 0, 10:30, 10:20].eq(1).all()
     assert int(change.count_nonzero()) == 20 * 10
-
-
-def test_weights_that_name_no_form_are_read_by_the_earlier_network(tmp_path):
-    network = ReaderNetwork(EarlierSubjectReader())
-    export(network, tmp_path)
-    (tmp_path / "reader.json").write_text(json.dumps({"names": ALL_NAMES}))
-    loaded = load_reader(tmp_path).network
-    assert isinstance(loaded.subject, EarlierSubjectReader)
-    reading = Reader(loaded).read(render(scene(Subject(kind="cube", colour="red")), **SIZE)[0], 4)
-    assert reading.explained
 
 
 def pictures_of(wave):

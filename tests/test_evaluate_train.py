@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from longtake.evaluate.reader.finder import NOBODY
-from longtake.evaluate.reader.network import ALL_NAMES, FORM, HEADS, NEXT, ReaderNetwork, Views
+from longtake.evaluate.reader.network import ALL_NAMES, HEADS, NEXT, ReaderNetwork, Views
 from longtake.evaluate.reader.read import Reader, load_reader
 from longtake.evaluate.reader_clips import (
     UNKNOWN,
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_network_and_it_can_be_loaded(clips, tmp_pa
         assert torch.equal(one, other)
     export(networks[0], tmp_path)
     assert (tmp_path / "reader.safetensors").stat().st_size <= 2 * 2**20
-    (tmp_path / "reader.json").write_text(json.dumps({"form": FORM, "names": ALL_NAMES}))
+    (tmp_path / "reader.json").write_text(json.dumps({"names": ALL_NAMES}))
     loaded = load_reader(tmp_path).network
     for one, other in zip(
         loaded.state_dict().values(), networks[0].state_dict().values(), strict=True

@@ -44,20 +44,95 @@ import json, torch
 from longtake.kernels.reference import attention
 from longtake.kernels.triton import attention as fast
 n, heads, size = 130, 2, 16
-qkv = torch.randn(1, n, 3 * heads * size, generator=torch.Generator().manual_seed(1))
-qkv[..., 2 * heads * size:] += 4
-rotary = (torch.ones(n, size // 2), torch.zeros(n, size // 2))
-told = []
-for times in (1, 1e4, 1e-9):
-    sums, total = (1, heads, size, size), (1, heads, 1, size)
-    past = attention.Memory(torch.full(sums, 40 * times), torch.full(total, 10 * times))
-    got, memory = fast.packed_linear_attention(qkv.half(), None, None, rotary, heads, (n,), past)
-    wanted, _ = attention.packed_linear_attention(
-        qkv.half().double(), None, None, rotary, heads, (n,), past
-    )
-    apart = (got.double() - wanted).norm() / wanted.norm()
-    told.append([memory.sums.abs().max().item(), apart.item()])
-print(json.dumps(told))
+d = heads * size
+generator = torch.Generator().manual_seed(1)
+drawn = torch.randn(1, n, 3 * d, generator=generator)
+drawn[..., 2 * d:] += 4
+angle = torch.rand(n, size // 2, generator=generator) / 2
+rotary = (angle.cos(), angle.sin())
+
+def fits(x):
+    # In float16 no sum is infinite, and most keep all their digits.
+    return bool(x.half().isfinite().all() and x.abs().median() > 2**-14)
+
+def told(queries=1.0, weights=(1.0, 1.0), values=1.0, one=1.0, times=None, chunks=(n,)):
+    qkv = drawn.clone()
+    qkv[..., :d] *= queries
+    qkv[..., 2 * d:] *= values
+    qkv[..., 2 * d] *= one
+    qkv = qkv.half()
+    assert qkv.isfinite().all()
+    norms = [torch.full((d,), w).half() for w in weights]
+    past = None
+    if times is not None:
+        sums, total = torch.full((size, size), 40 * times), torch.full((1, size), 10 * times)
+        past = attention.Memory(*(x.repeat(1, heads, 1, 1) for x in (sums, total)))
+    got, memory = fast.packed_linear_attention(qkv, *norms, rotary, heads, chunks, past)
+    wide = [each.double() for each in (qkv, *norms)]
+    wanted, kept = attention.packed_linear_attention(*wide, rotary, heads, chunks, past)
+    # Each channel for itself: a large one would hide what became of a small one.
+    apart = ((got.double() - wanted).norm(dim=1) / wanted.norm(dim=1)).max()
+    kept_apart = (memory.sums.double() - kept.sums).norm() / kept.sums.norm()
+    return {
+        "apart": apart.item(), "kept": kept_apart.item(), "dtype": str(memory.sums.dtype),
+        "naive": fits(memory.sums) and fits(qkv[..., :d].float() * weights[0]),
+    }
+
+print(json.dumps({
+    "usual": told(),
+    "a long past": told(times=1e4),
+    "a longer past": told(times=1e9),
+    "small values and keys": told(times=1e-9, values=2**-12, weights=(1.0, 2**-11)),
+    "chunks on a long past": told(times=1e4, chunks=(70, 60)),
+    "values at the end of the range": told(values=7000.0),
+    "one channel of values at the end": told(one=7000.0),
+    "one channel at its end, others small": told(values=2**-8, one=7000.0 * 2**8),
+    "queries that leave it by their weight": told(queries=4000.0, weights=(64.0, 1.0)),
+    "small queries": told(queries=2**-10, weights=(2**-6, 1.0)),
+}))
+"""
+LEFT = """
+import json, torch
+from longtake.kernels.triton import attention, gated_depthwise, rows
+half, heads, size = torch.float16, 2, 16
+d = heads * size
+large = torch.full((1, 1, 9, d), 6e4, dtype=half)
+qkv = torch.randn(1, 9, 3 * d, generator=torch.Generator().manual_seed(1)).half()
+qkv[0, 4, d + 3] = float("inf")
+ones, rotary = torch.ones(d, dtype=half), (torch.ones(9, 8), torch.zeros(9, 8))
+kept, _ = attention.packed_linear_attention(qkv, ones, ones, rotary, heads, (9,))
+taps, bias = torch.ones(d, 1, 3, 3, dtype=half), torch.zeros(d, dtype=half)
+frame = torch.ones(1, 1, 1, d, dtype=half)
+total, normed = rows.residual_norm(large, large, frame, frame, 1e-6)
+print(json.dumps({
+    "a key": bool(kept[..., :size].isfinite().any()),
+    "a product": bool(gated_depthwise.gated_depthwise(large / 100, taps, bias, 3).isfinite().any()),
+    "a stream": bool(rows.gated_residual(large, frame, large).isfinite().any()),
+    "a sum": bool(total.isfinite().any()),
+    "its norm": bool(normed.isfinite().any()),
+}))
+"""
+UNSCALED = """
+import json, torch
+from longtake.kernels.triton import attention as fast
+n, heads, size = 130, 2, 16
+generator = torch.Generator().manual_seed(1)
+qkv = torch.randn(1, n, 3 * heads * size, generator=generator).bfloat16()
+weight = torch.rand(heads * size, generator=generator).bfloat16()
+angle = torch.rand(n, size // 2, generator=generator)
+rotary = (angle.cos(), angle.sin())
+def units_of(_):
+    raise AssertionError("sums are scaled")
+fast.units_of = units_of
+got, memory = fast.packed_linear_attention(qkv, weight, weight, rotary, heads, (n,))
+out = torch.full_like(got, float("nan"))
+# The formula as it is without units: sums and queries rounded as they are.
+fast._read[(heads, -(-n // (fast.TOKENS * fast.TILES)), 1)](
+    qkv, weight, *rotary, memory.sums.bfloat16(), memory.total, None, out, 0, n, n, heads * size,
+    size, heads, 1e-8, NARROW=False, NORMED=True, TOKENS=fast.TOKENS, HALF=16, WIDE=True,
+    TILES=fast.TILES,
+)
+print(json.dumps({"same": torch.equal(got, out), "finite": bool(out.isfinite().all())}))
 """
 
 
@@ -110,11 +185,29 @@ def test_a_kernel_agrees_with_its_float64_reference_at_odd_sizes_in_nan_filled_m
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
 )
-def test_sums_of_any_size_are_read_in_float16_without_leaving_its_range():
-    usual, large, small = interpreted(BEYOND)
-    assert large[0] > 65_504 > usual[0]
-    assert small[0] > 0
-    assert all(apart <= FP16 for _, apart in (usual, large, small))
+def test_sums_values_and_queries_of_any_size_are_read_in_float16_within_its_range():
+    told = interpreted(BEYOND)
+    assert {name: case["apart"] for name, case in told.items() if case["apart"] > FP16} == {}
+    # What a take keeps is what it always was.
+    assert all(case["kept"] <= FP16 for case in told.values())
+    assert {case["dtype"] for case in told.values()} == {"torch.float32"}
+    # And without powers of two all but the first would have left it.
+    assert [name for name, case in told.items() if case["naive"]] == ["usual"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
+)
+def test_what_leaves_float16_inside_a_kernel_is_no_number_after_it():
+    finite = interpreted(LEFT)
+    assert [name for name, any_finite in finite.items() if any_finite] == []
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the Triton kernels need triton installed"
+)
+def test_sums_are_read_in_bf16_as_they_are_bit_for_bit():
+    assert interpreted(UNSCALED) == {"same": True, "finite": True}
 
 
 def test_every_kernel_is_tried_and_none_runs_without_a_card():
@@ -156,6 +249,25 @@ def test_a_kernel_is_trusted_only_after_it_agreed_and_one_line_says_so(
     (line,) = caplog.messages
     assert line == f"kernel rows in bfloat16: {found.told}"
     assert found.passed == (caplog.records[0].levelname == "INFO")
+
+
+def test_each_arithmetic_has_a_trial_bound_and_verdict_of_its_own(monkeypatch):
+    def case(_device, _dtype):
+        # Near enough for bf16, too far for fp16.
+        yield torch.full((3,), 1.005), torch.ones(3)
+
+    monkeypatch.setitem(trial.CASES, "rows", case)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: torch.no_grad())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    trial._tried.cache_clear()
+    card = torch.device("cuda")
+    bf16, fp16 = (trial.verdict("rows", card, each) for each in (torch.bfloat16, torch.float16))
+    told = trial.told("rows", card)
+    trial._tried.cache_clear()
+    assert bf16.passed
+    assert not fp16.passed
+    assert told == f"bf16: {bf16.told}; fp16: {fp16.told}"
 
 
 def test_kernels_can_be_left_out_to_compare(monkeypatch):

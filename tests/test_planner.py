@@ -130,11 +130,12 @@ def test_what_a_card_does_in_eight_bits_takes_less_than_its_references():
 
 
 def test_a_whole_public_film_is_planned_within_five_percent_of_what_a_card_took():
-    # benchmarks/results/card_2026-11-28.md, in GiB.
+    # benchmarks/results/card_2026-11-28.md, in GiB. LongSANA was decoded two latent frames at a
+    # time then; one takes 1.48 GiB less (benchmarks/results/h200_2026-11-28.md).
     measured = {
         ("480p", 832, 480, 81): {"text": 5.653, "block": 5.256},
         ("720p", 1280, 704, 81): {"text": 5.252, "block": 5.256},
-        ("longsana", 832, 480, 961): {"text": 9.366},
+        ("longsana", 832, 480, 961): {"text": 9.366 - 1.48},
     }
     card = Weights(dtype=torch.bfloat16, card_bytes=H100)
     for (which, width, height, frames), peaks in measured.items():

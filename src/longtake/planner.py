@@ -202,15 +202,21 @@ def traffic_of(
     )
 
 
+CALIBRATED = 4
+"""Layers that a card runs to tell the time of all."""
+
+
 def forward_seconds(
     config: TransformerConfig, grid: Grid, tokens: int, weights: Weights, device: torch.device
 ) -> float:
-    """Seconds of one forward, from one layer run with random weights for a moment.
+    """Seconds of one forward, from a few layers run with random weights for a moment.
 
-    On a CPU two latent frames are run and the time is taken as linear in them, as it is.
+    A card runs several, or the host's own time before the first would count for each of them. On a
+    CPU one layer over two latent frames is run, and the time is taken as linear in them, as it is.
     """
     frames = grid[0] if device.type == "cuda" else min(grid[0], 2)
-    model = _network(replace(config, depth=1), weights).to_empty(device=device).eval()
+    layers = min(config.depth, CALIBRATED if device.type == "cuda" else 1)
+    model = _network(replace(config, depth=layers), weights).to_empty(device=device).eval()
     for weight in model.parameters():
         if weight.dtype == weights.dtype:
             weight.normal_(std=0.02)
@@ -222,7 +228,7 @@ def forward_seconds(
         whole = _fastest(lambda: model(*inputs), device)
         model.blocks = torch.nn.ModuleList()
         outside = _fastest(lambda: model(*inputs), device)
-    layer = max(whole - outside, 0.0)
+    layer = max(whole - outside, 0.0) / layers
     return (outside + config.depth * layer) * grid[0] / frames
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from longtake.checkpoints import save_tensors
 from longtake.evaluate.reader.finder import NOBODY, SCENE_HEADS, Finder
-from longtake.evaluate.reader.network import ALL_NAMES, FORM, HEADS, NAMES, ReaderNetwork, Views
+from longtake.evaluate.reader.network import ALL_NAMES, HEADS, NAMES, ReaderNetwork, Views
 from longtake.evaluate.reader.read import Reader, weights_path
 from longtake.evaluate.reader_clips import UNKNOWN, Clip, Samples, collect, samples_of, stacked
 from longtake.evaluate.reader_scores import score, text_of
@@ -95,7 +95,7 @@ def main() -> None:
     report["scoring_s"] = round(time.monotonic() - started, 1)
     report["recipe"] = asdict(recipe) | {"clips": len(clips)}
     with atomic_write(given.out / "reader.json") as temp:
-        card = {"form": FORM, "names": ALL_NAMES, **report}
+        card = {"names": ALL_NAMES, **report}
         temp.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
     logger.info("%s", text_of(report))
 

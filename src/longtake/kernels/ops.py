@@ -6,6 +6,7 @@ a graph that torch.compile makes, which fuses for itself.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float, Int32, UInt8
@@ -77,7 +78,8 @@ def modulated_norm(
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
-        return rows.modulated_norm(x, shift, scale, eps, weight, bias)
+        with _own_card(x):
+            return rows.modulated_norm(x, shift, scale, eps, weight, bias)
     return plain_rows.modulated_norm(x, shift, scale, eps, weight, bias)
 
 
@@ -88,7 +90,8 @@ def gated_residual(x: Tokens, gate: PerFrame, y: Tokens, z: Tokens | None = None
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
-        return rows.gated_residual(x, gate, y, z)
+        with _own_card(x):
+            return rows.gated_residual(x, gate, y, z)
     return plain_rows.gated_residual(x, gate, y, z)
 
 
@@ -107,7 +110,8 @@ def residual_norm(
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
-        return rows.residual_norm(x, y, shift, scale, eps, weight, bias)
+        with _own_card(x):
+            return rows.residual_norm(x, y, shift, scale, eps, weight, bias)
     return plain_rows.residual_norm(x, y, shift, scale, eps, weight, bias)
 
 
@@ -120,7 +124,8 @@ def rms_norm(
     if _fast(x) and 128 <= x.shape[-1] <= WIDEST and trial.passed("rows", x):
         from longtake.kernels.triton import rows
 
-        return rows.rms_norm(x, weight, eps)
+        with _own_card(x):
+            return rows.rms_norm(x, weight, eps)
     return plain_rows.rms_norm(x, weight, eps)
 
 
@@ -136,7 +141,8 @@ def rms_silu(
     if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("rms_silu", x):
         from longtake.kernels.triton.rms_silu import rms_silu as fast
 
-        return fast(x, weight, eps, bias)
+        with _own_card(x):
+            return fast(x, weight, eps, bias)
     return plain_rows.rms_silu(x, weight, eps, bias)
 
 
@@ -152,7 +158,8 @@ def gated_depthwise(
     if _fast(x) and trial.passed("gated_depthwise", x):
         from longtake.kernels.triton.gated_depthwise import gated_depthwise as fast
 
-        return fast(x, weight, bias, height)
+        with _own_card(x):
+            return fast(x, weight, bias, height)
     return plain_depthwise.gated_depthwise(x, weight, bias, height)
 
 
@@ -173,7 +180,8 @@ def packed_linear_attention(
     if _fast(qkv) and size <= LARGEST_HEAD and trial.passed("attention", qkv):
         from longtake.kernels.triton.attention import packed_linear_attention as fast
 
-        return fast(qkv, norm_q, norm_k, rotary, heads, chunks, past, eps)
+        with _own_card(qkv):
+            return fast(qkv, norm_q, norm_k, rotary, heads, chunks, past, eps)
     return plain_attention.packed_linear_attention(
         qkv, norm_q, norm_k, rotary, heads, chunks, past, eps
     )
@@ -202,7 +210,8 @@ def to_fp8(
     if _fast(x) and x.shape[-1] <= WIDEST and trial.passed("low_bits", x):
         from longtake.kernels.triton import low_bits
 
-        return low_bits.to_fp8(x)
+        with _own_card(x):
+            return low_bits.to_fp8(x)
     return plain_low_bits.to_fp8(x)
 
 
@@ -217,7 +226,8 @@ def taps_to_fp8(
     if _fast(x) and x.shape[-1] <= WIDEST_SHORT and trial.passed("low_bits", x):
         from longtake.kernels.triton import low_bits
 
-        return low_bits.taps_to_fp8(x, past, following)
+        with _own_card(x):
+            return low_bits.taps_to_fp8(x, past, following)
     return plain_low_bits.taps_to_fp8(x, past, following)
 
 
@@ -234,13 +244,19 @@ def raycast(
     if frame.is_cuda:
         from longtake.kernels.triton.raycast import raycast as fast
 
-        return fast(frame, parts, groups, spans, height, width, samples)
+        with _own_card(frame):
+            return fast(frame, parts, groups, spans, height, width, samples)
     return _raycast_reference(frame, parts, groups, spans, height, width, samples)
 
 
 def paths(device: torch.device) -> dict[str, str]:
-    """Which path each kernel takes on a device, and why."""
-    return {name: trial.verdict(name, device).told for name in trial.CASES}
+    """Which path each kernel takes on a device in each arithmetic, and why."""
+    return {name: trial.told(name, device) for name in trial.CASES}
+
+
+def _own_card(x: Float[Tensor, "*shape"]) -> AbstractContextManager[object]:
+    """Where a kernel is launched: Triton takes the thread's card, whatever its tensors lie on."""
+    return torch.cuda.device_of(x)
 
 
 def _fast(x: Float[Tensor, "*shape"]) -> bool:

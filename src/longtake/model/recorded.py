@@ -165,9 +165,11 @@ def _state_tensors(state: State) -> list[Tensor]:
 
 
 def _copy_of_reading(reading: Reading) -> Reading:
-    layers = (
-        LayerText(*(None if p is None else p.clone() for p in layer)) for layer in reading.layers
-    )
+    layers: list[LayerText] = []
+    for layer in reading.layers:
+        assert isinstance(layer, LayerText), "the prompt was not read"
+        scores = None if layer.scores is None else layer.scores.clone()
+        layers.append(LayerText(layer.key.clone(), layer.value.clone(), scores))
     return Reading(tuple(layers))
 
 

@@ -77,10 +77,11 @@ def autoencoder_with(
     Args:
         vae: Wan's has a cache, LTX-2's has none.
         strides: Frames of a latent frame, pixels of a latent cell.
-        tiling: How to cut what has no cache.
+        tiling: How to save memory; None decodes fast.
     """
     if type(vae).__name__ == "AutoencoderKLWan":
-        return StreamingWan(vae, vae.config.latents_mean, vae.config.latents_std, strides)
+        mean, std = vae.config.latents_mean, vae.config.latents_std
+        return StreamingWan(vae, mean, std, strides, tiling=tiling)
     mean, std = vae.latents_mean, vae.latents_std
     return PublicAutoencoder(vae, mean, std, strides, tiling=tiling)
 

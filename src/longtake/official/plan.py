@@ -35,8 +35,9 @@ from longtake.vae.tiling import Tiling
 
 TEXT_TOKENS = 700
 """Of instruction and prompt together, about."""
-DECODE_FORWARDS = {"AutoencoderKLWan": 6.2, "AutoencoderKLLTX2Video": 2.5}
-"""Time of a decode in forwards of the denoiser at the same size, as measured on an H200."""
+DECODE_FORWARDS = {"AutoencoderKLWan": (4.0, 4.0), "AutoencoderKLLTX2Video": (2.8, 4.5)}
+"""Time of a decode in forwards of the denoiser at the same size, with memory and short of it, as
+measured on an H200."""
 HOST_WORK = 2 * 2**30
 """Bytes of the libraries and of buffers on the host."""
 BYTES_PER_PIXEL = 0.02
@@ -119,7 +120,7 @@ def predict(
         raise CannotHere(_nearest(model, settings, weights, text, ways[-1], memory_bytes))
     seconds = None
     if calibrate:
-        seconds = _seconds(model, settings, weights, device, roles)
+        seconds = _seconds(model, settings, weights, device, roles, tiled=chosen != "none")
     # In full: they are put into few bits on the host.
     whole, _ = weight_bytes(model.transformer, Weights(dtype=arithmetic.dtype))
     return Plan(
@@ -154,14 +155,16 @@ def _seconds(
     weights: Weights,
     device: torch.device,
     roles: Roles,
+    *,
+    tiled: bool,
 ) -> float:
-    """Of making a film, what is said between devices not counted."""
+    """Of making a film, loading and what is said between devices not counted."""
     own, whole = _grid(model, settings, roles), _grid(model, settings)
     one = forward_seconds(model.transformer, own, MAX_TOKENS, weights, device)
     # Of LongSANA every chunk goes through once more, to be committed.
     passes = len(LEVELS) + 1 if model.causal else settings.steps * (1 + (settings.guidance > 1))
     denoise = one * passes / roles.sides
-    decode = one * whole[0] / own[0] * DECODE_FORWARDS[model.vae.name]
+    decode = one * whole[0] / own[0] * DECODE_FORWARDS[model.vae.name][tiled]
     return max(denoise, decode) if roles.decodes else denoise + decode
 
 

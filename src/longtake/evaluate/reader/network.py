@@ -22,8 +22,6 @@ NUM_FEATURES = 15
 MOST_FRAMES = 21
 TICK_S = 0.25
 """Seconds of a step of the answers about time."""
-FORM = 2
-"""What `reader.json` says of weights that fit this network."""
 MOMENTS = ("start_s", "change_s")
 """Answers that are a moment of the film: a step is a frame that the reader looks at."""
 _BEHIND = -20.0
@@ -58,26 +56,7 @@ class Views:
     ways: Float[Tensor, "b frames features"]
 
 
-class OfSubjects(nn.Module):
-    """The part that sees single subjects, in any form."""
-
-    join: nn.Conv1d
-    heads: nn.ModuleDict
-
-    def look(self, views: Views) -> tuple[Tensor, Float[Tensor, "b features2"]]:
-        """What is seen in each frame, and in all; `reader-FD` is measured on the latter."""
-        raise NotImplementedError
-
-    def answers(self, x: Tensor, features: Tensor) -> dict[str, Float[Tensor, "b _"]]:
-        """Logits of each head from what was seen."""
-        raise NotImplementedError
-
-    def forward(self, views: Views) -> dict[str, Float[Tensor, "b _"]]:
-        """Logits of each head."""
-        return self.answers(*self.look(views))
-
-
-class SubjectReader(OfSubjects):
+class SubjectReader(nn.Module):
     """Convolutions over each picture and its change, then over time; an answer for each head.
 
     Moments are asked of every frame, all else of the whole film.
@@ -100,6 +79,10 @@ class SubjectReader(OfSubjects):
                 for name, count in HEADS.items()
             }
         )
+
+    def forward(self, views: Views) -> dict[str, Float[Tensor, "b _"]]:
+        """Logits of each head."""
+        return self.answers(*self.look(views))
 
     def look(self, views: Views) -> tuple[Tensor, Float[Tensor, "b features2"]]:
         """What is seen in each frame, and in all; `reader-FD` is measured on the latter."""
@@ -151,11 +134,11 @@ def brightening(
 class ReaderNetwork(nn.Module):
     """Both parts, as they ship."""
 
-    def __init__(self, subject: OfSubjects | None = None) -> None:
-        """Build the network with fresh weights; None for a `SubjectReader`."""
+    def __init__(self) -> None:
+        """Build the network with fresh weights."""
         super().__init__()
         self.finder = Finder()
-        self.subject = SubjectReader() if subject is None else subject
+        self.subject = SubjectReader()
 
 
 def down(before: int, after: int) -> nn.Sequential:

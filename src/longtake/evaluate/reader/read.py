@@ -13,12 +13,10 @@ from torch import Tensor
 
 from longtake.checkpoints import load_tensors, read_json
 from longtake.errors import ModelError
-from longtake.evaluate.reader.earlier import EarlierSubjectReader
 from longtake.evaluate.reader.films import HEIGHT, Looked, look_at, to_height
 from longtake.evaluate.reader.finder import SCENE_NAMES, Found
 from longtake.evaluate.reader.network import (
     ALL_NAMES,
-    FORM,
     HEADS,
     MOMENTS,
     NAMES,
@@ -219,7 +217,7 @@ def load_reader(folder: Path = FOLDER, device: torch.device | str = "cpu") -> Re
     if card["names"] != {name: list(values) for name, values in ALL_NAMES.items()}:
         msg = f"the reader's network in {folder} knows another world; train it anew: {TRAIN}"
         raise ModelError(msg)
-    network = ReaderNetwork(None if card.get("form") == FORM else EarlierSubjectReader())
+    network = ReaderNetwork()
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     network.load_state_dict(load_tensors(weights_path(folder), expected))
     return Reader(network.float().to(device).eval().requires_grad_(False))

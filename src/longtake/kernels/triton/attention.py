@@ -10,8 +10,13 @@
 Rotation needs pairs of channels, so a tile is split into even and odd ones in registers, and each
 half has a product of its own with the values. Products are taken of
 bfloat16 (or what the inputs are) and summed in float32; the denominator is float32 throughout.
-The sums grow with the tokens, beyond float16: there they are read divided by a power of two that
-brings the largest of a head to about 2^10, and what comes of it is multiplied by it again.
+
+In float16 (NARROW) nothing is rounded before it is in range. The sums grow with the tokens: each
+channel of the values is read divided by a power of two that brings its largest sum to 2^14 or more,
+below 2^15. Queries are not normed here: each is divided by a power of two that leaves its largest
+channel in [1, 2). Both powers are multiplied in again in float32, and the denominator has neither,
+so that eps means what it does elsewhere. Normed keys are at most sqrt(d) times their weight. A key
+that left float16 before makes its token NaN, which must stay: the card's max drops it unless asked.
 """
 
 # Values on the device have no Python type.
@@ -28,6 +33,12 @@ from torch import Tensor
 from longtake.kernels.reference.attention import EPS, NORM_EPS, Memory
 from longtake.kernels.triton.rows import split_of, warps_of
 
+EXPONENT = tl.constexpr(0x7F800000)
+"""The bits of the exponent of a float32: alone they are a power of two."""
+ONE_OVER = tl.constexpr(0x7F000000)
+"""From which the bits of a power of two are taken away, for those of one over it."""
+LEAST, MOST = tl.constexpr(2.0**-100), tl.constexpr(2.0**100)
+"""Powers of two that have an inverse, with room to multiply."""
 TOKENS = 64
 """Tokens of a tile; 64 of float32 spill registers, hence bfloat16 only on a card."""
 TILES = 1 if triton.knobs.runtime.interpret else 4
@@ -94,6 +105,7 @@ def _remembered(
     _gather[(heads, runs, b)](
         qkv, norm_k, sizes, cos, sin, sums, total, start, length, n, d, size, heads, runs,
         triton.cdiv(triton.cdiv(length, TOKENS), runs), NORMED=normed,  # pyrefly: ignore
+        NARROW=qkv.dtype == torch.float16,  # pyrefly: ignore
         TOKENS=TOKENS, HALF=half, WIDE=INTERPRETED,  # pyrefly: ignore
         num_warps=8 if half >= 64 else 4, num_stages=1,  # pyrefly: ignore
     )  # fmt: skip
@@ -124,16 +136,18 @@ def _recall(
     sums = sums.to(qkv.dtype).contiguous()
     _read[(heads, triton.cdiv(length, TOKENS * TILES), b)](
         qkv, norm_q, cos, sin, sums, total, units, out, start, length, n, width // 3, size, heads,
-        eps, SCALED=units is not None, NORMED=norm_q is not None,  # pyrefly: ignore
+        eps, NARROW=units is not None, NORMED=norm_q is not None,  # pyrefly: ignore
         TOKENS=TOKENS, HALF=half, WIDE=INTERPRETED, TILES=TILES,  # pyrefly: ignore
         num_warps=4, num_stages=1,  # pyrefly: ignore
     )  # fmt: skip
 
 
-def units_of(sums: Float[Tensor, "b heads k k"]) -> Float[Tensor, "b heads 1 1"]:
-    """Powers of two in which the largest sum of each head is about 2^10."""
-    most = sums.abs().amax(dim=(2, 3), keepdim=True)
-    return torch.ldexp(torch.ones_like(most), torch.frexp(most).exponent - 10)
+def units_of(sums: Float[Tensor, "b heads k v"]) -> Float[Tensor, "b heads 1 v"]:
+    """Powers of two in which the largest sum of each channel of the values is in [2^14, 2^15)."""
+    most = sums.float().abs().amax(dim=2, keepdim=True)
+    power = (most.view(torch.int32) & EXPONENT.value).view(torch.float32)
+    # Of nothing but zeros any unit will do, and what is no number is none in any unit.
+    return power.clamp(LEAST.value, MOST.value) * 2.0**-14
 
 
 @triton.jit
@@ -156,6 +170,22 @@ def _product(one, two, WIDE: tl.constexpr):
 
 
 @triton.jit
+def _relu(x, NARROW: tl.constexpr):
+    if NARROW:
+        value = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    else:
+        value = tl.maximum(x, 0.0)
+    return value
+
+
+@triton.jit
+def _power_in(size):
+    """The largest power of two not above a size, and one over it."""
+    bits = tl.minimum(tl.maximum(size, LEAST), MOST).to(tl.int32, bitcast=True) & EXPONENT
+    return bits.to(tl.float32, bitcast=True), (-bits + ONE_OVER).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _pairs(pointer, row, column, mask, TOKENS: tl.constexpr, HALF: tl.constexpr):
     x = tl.load(pointer + row[:, None] + column[None, :], mask=mask, other=0.0)
     even, odd = tl.split(tl.reshape(x, [TOKENS, HALF, 2]))  # [TOKENS, HALF] each
@@ -175,7 +205,8 @@ def _weights(norm, head, size, pair, fits, NORMED: tl.constexpr, HALF: tl.conste
 @triton.jit
 def _gather(
     qkv, norm, sizes, cos, sin, sums, total, start, length, n, d, size, heads, runs, tiles,
-    NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr, WIDE: tl.constexpr,
+    NARROW: tl.constexpr, NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
     head, run, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     pair = tl.arange(0, HALF)  # [HALF]
@@ -202,8 +233,8 @@ def _gather(
             key_size = tl.load(sizes + sample * length + token, mask=here, other=0.0)
             scale_even = scale_even * key_size[:, None]
             scale_odd = scale_odd * key_size[:, None]
-        even = tl.maximum(even * scale_even, 0.0)
-        odd = tl.maximum(odd * scale_odd, 0.0)
+        even = _relu(even * scale_even, NARROW)
+        odd = _relu(odd * scale_odd, NARROW)
         total_even += tl.sum(even, 0)
         total_odd += tl.sum(odd, 0)
         angle = (start + token)[:, None] * (size // 2) + pair[None, :]
@@ -225,7 +256,7 @@ def _gather(
 @triton.jit
 def _read(
     qkv, norm, cos, sin, sums, total, units, out, start, length, n, d, size, heads, eps,
-    SCALED: tl.constexpr, NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
+    NARROW: tl.constexpr, NORMED: tl.constexpr, TOKENS: tl.constexpr, HALF: tl.constexpr,
     WIDE: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     head, group, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -248,9 +279,12 @@ def _read(
         wide_mask = here[:, None] & column_fits[None, :]
         row = sample * n + start + token
         even, odd = _pairs(qkv, row * 3 * d + head * size, column, wide_mask, TOKENS, HALF)
-        even = tl.maximum(even * weight_even[None, :], 0.0)
-        odd = tl.maximum(odd * weight_odd[None, :], 0.0)
+        even = _relu(even * weight_even[None, :], NARROW)
+        odd = _relu(odd * weight_odd[None, :], NARROW)
         below = tl.sum(even * total_even[None, :] + odd * total_odd[None, :], 1) + eps  # [TOKENS]
+        if NARROW:
+            power, inverse = _power_in(tl.maximum(tl.max(even, 1), tl.max(odd, 1)))  # [TOKENS]
+            even, odd = even * inverse[:, None], odd * inverse[:, None]
         angle = (start + token)[:, None] * (size // 2) + pair[None, :]
         c = tl.load(cos + angle, mask=mask, other=0.0)
         s = tl.load(sin + angle, mask=mask, other=0.0)
@@ -258,9 +292,11 @@ def _read(
         turned_odd = (even * s + odd * c).to(kind)
         above = _product(turned_even, sum_even, WIDE)
         above += _product(turned_odd, sum_odd, WIDE)
-        if SCALED:
-            above *= tl.load(units + place)
-        value = above / below[:, None]
+        if NARROW:
+            unit = tl.load(units + place * size + column, mask=column_fits, other=0.0)
+            value = above * unit[None, :] * (power / below)[:, None]  # pyrefly: ignore
+        else:
+            value = above / below[:, None]
         tl.store(
             out + row[:, None] * d + head * size + column[None, :],
             value.to(kind),
