@@ -24,7 +24,7 @@ def test_the_report_has_every_layer_and_says_what_is_emulated(tmp_path, tiny, ca
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((out / "report.json").read_text())
     assert (out / "layers.png").stat().st_size > 1000
-    assert len(told["layers"]) == 14
+    assert len(told["layers"]) == 16
     assert "emulated" in told["emulated"]
     # A fresh temporal convolution is zero, which every format can say.
     for layer in [each for each in told["layers"] if not each["name"].endswith("temporal")]:
@@ -56,7 +56,7 @@ def test_a_layer_to_keep_that_is_none_is_refused_and_nothing_is_left(tmp_path, t
     assert "no layer ends in 'nothing'; such names are as blocks.0." in capsys.readouterr().err
     assert not out.exists()
     assert run([*plain, "--keep", "feed_forward.up", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["layers"] == 12
+    assert json.loads(capsys.readouterr().out)["layers"] == 14
     assert run(plain) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ LOW = (
     "self_attention.qkv",
     "self_attention.out",
     "cross_attention.q",
+    "cross_attention.kv",
     "cross_attention.out",
     "feed_forward.up",
     "feed_forward.down",
@@ -23,9 +24,10 @@ LOW = (
 """What goes into few bits in every layer: nine tenths of the weights and of the time.
 
 High stay the queries, keys and values themselves and the sums over them, norms, noise level,
-patches, head, the text's projections, keys and values, and the depthwise convolution. So did the
-low-bit releases of this family (SVDQuant for SANA, SANA-Streaming), apart from the temporal
-convolution, which some of them kept; `longtake precision-report` shows what each costs.
+patches, head, the text's projections, and the depthwise convolution. So did the low-bit releases of
+this family (SVDQuant for SANA, SANA-Streaming), apart from the temporal convolution and the weights
+that make the text's keys and values, which some of them kept; `longtake precision-report` shows
+what each costs.
 """
 HIGH: dict[Format, tuple[str, ...]] = {"fp8": (), "nvfp4": ("self_attention.out",)}
 """What of these stays high in a format: a twentieth of the weights, a third of nvfp4's error."""
