@@ -368,6 +368,19 @@ def diffusers(bench: Bench, name: str) -> dict[str, Any]:
     return found
 
 
+def all_pairs(bench: Bench) -> dict[str, Any]:
+    """Wan 2.1 with 1.3 billion weights, which attends to all pairs, through diffusers."""
+    sizes = {"832x480x81": (21, 60, 104), "1280x720x81": (21, 90, 160)}
+    found = {}
+    for name, sides in sizes.items():
+        here = (3, 8, 12) if bench.tiny else sides
+        run = theirs.wan_forward(bench.device, bench.dtype, here, tiny=bench.tiny)
+        found[name] = bench.time(run, 5)
+        del run
+        free(bench.device)
+    return found
+
+
 def decode(bench: Bench, name: str) -> dict[str, Any]:
     """Latents to frames, ours beside diffusers' own in the same arithmetic."""
     shape = bench.shape(name)
@@ -443,6 +456,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "diffusers_480p": lambda bench: diffusers(bench, "480p"),
     "diffusers_720p": lambda bench: diffusers(bench, "720p"),
     "length": length,
+    "wan": all_pairs,
     "clip_480p": clip,
     "clip_480p_fp8": lambda bench: clip(bench, "fp8"),
     "graphs_720p": graphs,

@@ -22,6 +22,11 @@ _TINY = {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 
 _LTX2 = {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8}
 
 
+_WAN = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
+"""Wan 2.1 of 1.3 billion weights (arXiv 2503.20314); all else as diffusers has it."""
+_TINY_WAN = {"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 32, "num_layers": 2}
+
+
 def library() -> Any:  # noqa: ANN401 - a module
     """Diffusers.
 
@@ -73,6 +78,31 @@ def their_forward(model: nn.Module, inputs: Inputs) -> Callable[[], Tensor]:
                 timestep=step,
                 return_dict=False,
             )[0]
+
+    return run
+
+
+def wan_forward(
+    device: torch.device, dtype: torch.dtype, sides: tuple[int, int, int], *, tiny: bool
+) -> Callable[[], Tensor]:
+    """One forward of Wan 2.1, 1.3 billion random weights, over latents of these sides.
+
+    Raises:
+        CannotHere: diffusers is not installed.
+    """
+    torch.manual_seed(0)
+    with torch.device(device), quiet():
+        model = library().WanTransformer3DModel(**(_TINY_WAN if tiny else _WAN))
+        model = model.to(dtype).eval().requires_grad_(False)
+        latents = torch.randn(1, model.config.in_channels, *sides, dtype=dtype)
+        text = torch.randn(1, 512, model.config.text_dim, dtype=dtype)
+        step = torch.full((1,), 700.0)
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return model(
+                latents, timestep=step, encoder_hidden_states=text, return_dict=False
+            )[0]  # fmt: skip
 
     return run
 
