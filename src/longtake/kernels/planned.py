@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from longtake.kernels.reference.attention import Memory
+from longtake.kernels.trial import LARGEST_ERROR
 
 _CARD: ContextVar[int] = ContextVar("card", default=0)
 _RUNS = 256
@@ -43,7 +44,7 @@ def card_bytes(device: torch.device) -> int:
 
 def applies(x: Float[Tensor, "*shape"]) -> bool:
     """Whether a plan is made and a kernel would run."""
-    return x.is_meta and _CARD.get() > 0 and x.dtype in (torch.bfloat16, torch.float16)
+    return x.is_meta and _CARD.get() > 0 and x.dtype in LARGEST_ERROR
 
 
 def like(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

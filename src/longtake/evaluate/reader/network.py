@@ -65,9 +65,9 @@ class SubjectReader(nn.Module):
     def __init__(self, width: int = 128) -> None:
         """Build the network with fresh weights."""
         super().__init__()
-        self.near = nn.Sequential(down(5, 24), down(24, 48), same(48))
+        self.near = nn.Sequential(_down(5, 24), _down(24, 48), _same(48))
         self.turn = nn.Conv3d(48, 48, (3, 1, 1), padding=(1, 0, 0))
-        self.far = nn.Sequential(down(48, 64), same(64), nn.Conv2d(64, 32, 1), nn.Flatten(1))
+        self.far = nn.Sequential(_down(48, 64), _same(64), nn.Conv2d(64, 32, 1), nn.Flatten(1))
         self.embed = nn.Linear(32 * (SIDE // 8) ** 2, 96)
         self.way = nn.Linear(NUM_FEATURES, 64)
         self.join = nn.Conv1d(96 + 64, width, 1)
@@ -141,14 +141,14 @@ class ReaderNetwork(nn.Module):
         self.subject = SubjectReader()
 
 
-def down(before: int, after: int) -> nn.Sequential:
+def _down(before: int, after: int) -> nn.Sequential:
     """Half as many rows and columns."""
     return nn.Sequential(
         nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()
     )
 
 
-def same(width: int) -> nn.Sequential:
+def _same(width: int) -> nn.Sequential:
     """As many rows and columns."""
     return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU())
 
