@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--keep", type=int, default=6, help="layers that are not run again")
     parser.add_argument("--lines", type=Path, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if unknown := set(arguments.only.split(",")) - set(PARTS):
+        parser.error(f"unknown part {min(unknown)}; there are {', '.join(PARTS)}")
     if arguments.lines is not None:
         work(arguments)
         # Libraries wait at exit for others.

@@ -238,3 +238,7 @@ class ShardedConfig:
             ("log_every", self.log_every, 1, 10**6),
             ("checkpoint_every", self.checkpoint_every, 1, 10**6),
         )
+
+    def run_again(self, layers: int) -> int:
+        """How many layers run again in the backward pass, from the first on."""
+        return max(layers - self.keep_layers, 0) if self.recompute else 0

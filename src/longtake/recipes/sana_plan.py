@@ -79,7 +79,8 @@ def plan_stage(stage: SanaStage, config: TransformerConfig | None = None) -> lis
     first, layer = count_layers(config, stage)
     work = first.bytes + (config.depth - 1) * layer.bytes
     flops = first.flops + (config.depth - 1) * layer.flops
-    if keep := min(stage.train.keep_layers, config.depth) if stage.train.recompute else 0:
+    keep = config.depth - stage.train.run_again(config.depth)
+    if keep and stage.train.recompute:
         # Of a layer that runs again, what it makes is there once, while it does.
         kept = count_layers(config, replace(stage, train=replace(stage.train, recompute=False)))[1]
         work += keep * (kept.bytes - layer.bytes)

@@ -71,7 +71,7 @@ class ShardedTrainer:
             [*model.blocks],
             device,
             arithmetic=config.precision,
-            recompute=_run_again(config, len(model.blocks)),
+            recompute=config.run_again(len(model.blocks)),
             compiled=config.compile,
             entries=("advance",),
         )
@@ -223,11 +223,6 @@ class ShardedTrainer:
             if self.workers.first:
                 kept[name] = tensor.cpu()
         return kept
-
-
-def _run_again(config: ShardedConfig, layers: int) -> int:
-    """How many layers run again in the backward pass."""
-    return max(layers - config.keep_layers, 0) if config.recompute else 0
 
 
 def _branches(model: Transformer, config: ShardedConfig, device: torch.device) -> Branches | None:
