@@ -272,6 +272,14 @@ def test_what_a_film_should_not_show_has_a_longest_length():
 
 
 @pytest.mark.parametrize(
+    ("changes", "again"),
+    [({}, 20), ({"keep_layers": 6}, 14), ({"keep_layers": 30}, 0), ({"recompute": False}, 0)],
+)
+def test_all_layers_but_the_kept_ones_run_again_in_the_backward_pass(changes, again):
+    assert ShardedConfig(**changes).run_again(20) == again
+
+
+@pytest.mark.parametrize(
     ("text", "file", "strength"),
     [
         ("a.safetensors", "a.safetensors", 1.0),
