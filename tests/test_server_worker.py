@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -12,10 +13,14 @@ from server_help import end, request, start_worker, wait, write_model
 from longtake.config import Cue, from_dict, to_dict
 from longtake.media.manifest import from_tags
 from longtake.media.video import read_metadata, read_video
+from longtake.pipeline import Border, load
+from longtake.server.desk import Here
 from longtake.server.files import JobFiles
 from longtake.server.jobs import FilmRequest
+from longtake.server.making import make
 from longtake.server.settings import STORE
 from longtake.server.store import Store
+from longtake.server.worker import _Telling
 
 pytestmark = pytest.mark.faults
 
@@ -148,6 +153,33 @@ def test_row_1_a_killed_worker_costs_a_block_and_not_a_byte(store, data, worker)
     blocks = [event["block"] for event in events(store, job, "border")]
     assert len(blocks) <= len(set(blocks)) + 1
     assert sha(JobFiles(data, job).path(made["file"])) == wanted["sha256"]
+
+
+@pytest.mark.parametrize("chunk", [2], indirect=True)
+def test_a_block_that_was_stored_and_never_told_is_told_by_the_next_attempt(store, data, model):
+    job = add(store, steps=2)
+    pipe = load(str(model), device="cpu")
+    film = from_dict(FilmRequest, store.find(job, "ann").request)
+
+    def attempt(worker, dies_at=0):
+        """Make the film; or die when a block is stored, before it is told."""
+        lease = store.claim(worker)
+        telling = _Telling(store, Here(data), lease, film, threading.Event(), chunked=True)
+
+        def tell(event, ready):
+            if isinstance(event, Border) and event.snapshot.chunk == dies_at:
+                raise KeyboardInterrupt
+            telling.hear(event, ready)
+
+        make(pipe, film, JobFiles(data, job), lease.attempt, tell)
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt("w1", dies_at=2)
+    store.strike_worker("w1")
+    attempt("w2")
+    told = events(store, job, "border")
+    assert [event["block"] for event in told] == [1, 2, 3, 4]
+    assert [event["frames_ready"] for event in told] == [9, 17, 25, 33]
 
 
 @pytest.mark.slow

@@ -39,7 +39,17 @@ from longtake.server.jobs import KEEP_EVERY_S, FilmRequest
 
 SHEET_FRAMES, SPRITES, SPRITE_WIDTH = 12, 60, 160
 _SPRITE_COLUMNS = 10
-Tell = Callable[[Event, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A block that an attempt before stored; it may have been killed before it told so."""
+
+    block: int
+    """Blocks so far."""
+
+
+Tell = Callable[[Event | Kept, int], None]
 """Takes each event and the frames ready; raises to stop."""
 
 
@@ -84,7 +94,7 @@ def make(pipe: Pipeline, request: FilmRequest, files: JobFiles, attempt: int, te
     film = files.path(f"video-{attempt}.mp4")
     notices: list[str] = []
 
-    def heard(event: Event, ready: int) -> None:
+    def heard(event: Event | Kept, ready: int) -> None:
         if isinstance(event, Notice):
             notices.append(event.text)
         tell(event, ready)
@@ -150,6 +160,8 @@ def _by_chunks(
     with Recording(take, film, manifest, pipe.identity) as recording:
         for note in recording.notes:
             tell(Notice(note), 0)
+        for block in range(manifest.begins + 1, recording.chunk + 1):
+            tell(Kept(block), min(manifest.grid.frames(block).start, manifest.frames))
         if recording.chunk < manifest.chunks:
             with closing(_stream(pipe, manifest, recording, files)) as events:
                 for event in events:

@@ -35,7 +35,7 @@ from longtake.server.desk import Desk, Jobs, Place, local_desk
 from longtake.server.jobs import FilmRequest, Json, Lease, LeaseLost
 from longtake.server.log import log
 from longtake.server.look import look
-from longtake.server.making import make
+from longtake.server.making import Kept, make
 from longtake.server.schema import StoreError
 from longtake.server.settings import WorkerConfig
 
@@ -169,8 +169,8 @@ class _Telling:
     _told: float = 0.0
     _began: tuple[float, int] = (0.0, 0)
 
-    def hear(self, event: Event, ready: int) -> None:
-        """Take an event of the pipeline.
+    def hear(self, event: Event | Kept, ready: int) -> None:
+        """Take an event of the pipeline, or a block that is there already.
 
         Raises:
             _Cancelled: the owner wished it away.
@@ -188,6 +188,10 @@ class _Telling:
                 frames = {"frames_ready": ready, "block": event.snapshot.chunk}
                 seen = {"look": look(event.pixels)}
                 self._tell({"type": "border", **frames, **seen}, better=True)
+            case Kept():
+                # A worker killed between storing a block and telling of it left this to us.
+                if ready > self.lease.job.progress.get("frames_ready", 0):
+                    self._tell({"type": "border", "frames_ready": ready, "block": event.block})
             case Frames() if not self.chunked:
                 ready -= len(event.pixels)
                 for piece in event.pixels.split(LOOK_FRAMES):
