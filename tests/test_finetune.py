@@ -21,6 +21,7 @@ from longtake.recipes.precompute import (
     latents_for,
     precompute,
 )
+from longtake.train import cached
 from longtake.train.cached import CachedClips, batch_order, read_clip, split_held_out
 from longtake.train.loop import Trainer
 
@@ -123,6 +124,26 @@ def test_a_draw_depends_on_its_step_alone(latents):
 
     forward = [drawn(step) for step in range(8)]
     assert all(torch.equal(drawn(step), forward[step]) for step in (5, 0, 7, 2))
+
+
+def test_a_clip_is_read_once_as_long_as_there_is_memory_for_it(latents, monkeypatch):
+    read = []
+
+    def reads(shards, sample):
+        read.append(sample.key)
+        return read_clip(shards, sample)
+
+    monkeypatch.setattr(cached, "read_clip", reads)
+    sizes = {}
+    for kept in (cached.KEPT_BYTES, 0):
+        monkeypatch.setattr(cached, "KEPT_BYTES", kept)
+        clips = CachedClips(latents, latents.samples, 2, 3, CPU)
+        for step in range(2 * clips.batches_per_epoch):
+            clips.advance(step + 1)
+            clips.draw(2, torch.Generator())
+        sizes[kept] = len(read), len(set(read))
+        read.clear()
+    assert list(sizes.values()) == [(6, 6), (12, 6)]
 
 
 def test_latents_are_what_the_model_encodes_and_are_made_once(model, tmp_path):

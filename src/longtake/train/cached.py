@@ -17,6 +17,8 @@ from longtake.errors import MediaError
 from longtake.train.data import Batch
 
 logger = logging.getLogger("longtake.train")
+KEPT_BYTES = 2 * 2**30
+"""Of clips that are kept once they were read; the rest is read anew whenever its turn comes."""
 PARTS = ("latents", "text", "mask")
 """Tensors of a sample, in the order of a batch."""
 Latents = Float[Tensor, "b c t h w"]
@@ -64,6 +66,8 @@ class CachedClips:
     bad: dict[str, str] = field(default_factory=dict[str, str])
     """Clips that could not be read, and why."""
     step: int = 0
+    _kept: dict[str, dict[str, Tensor]] = field(default_factory=dict[str, dict[str, Tensor]])
+    _kept_bytes: int = 0
     _groups: list[list[Sample]] = field(default_factory=list[list[Sample]])
     _order: tuple[int, list[tuple[int, list[int]]]] = (-1, [])
 
@@ -115,11 +119,22 @@ class CachedClips:
             if sample.key in self.bad:
                 continue
             try:
-                return read_clip(self.shards, sample)
+                return self._read(sample)
             except MediaError as error:
                 self._count(sample, str(error))
         msg = f"no clip of a shape can be read any more; the last: {list(self.bad.values())[-1]}"
         raise MediaError(msg)
+
+    def _read(self, sample: Sample) -> dict[str, Tensor]:
+        """A clip from memory, or read and checked."""
+        if (kept := self._kept.get(sample.key)) is not None:
+            return kept
+        clip = read_clip(self.shards, sample)
+        size = sum(part.numel() * part.element_size() for part in clip.values())
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[sample.key] = clip
+            self._kept_bytes += size
+        return clip
 
     def _count(self, sample: Sample, why: str) -> None:
         self.bad[sample.key] = why
