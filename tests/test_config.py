@@ -8,10 +8,12 @@ import pytest
 from longtake import config
 from longtake.config import (
     AutoencoderConfig,
+    Bucket,
     CausalConfig,
     Cue,
     JumpConfig,
     LoraUse,
+    MatchConfig,
     ModelConfig,
     SampleConfig,
     Sampling,
@@ -83,6 +85,54 @@ def test_every_config_survives_json(tiny):
 def test_a_misspelt_setting_is_refused_with_the_nearest_name():
     with pytest.raises(SettingError, match="did you mean 'guidance'"):
         config.from_dict(SampleConfig, {"guidence": 3})
+
+
+BUCKET = {"width": 1280, "height": 704, "share": 0.25, "batch": 2}
+
+
+def test_sizes_of_a_stage_survive_json_and_are_changed_as_a_whole():
+    stage = from_dict(TrainConfig, {"sizes": [BUCKET, BUCKET | {"frames": 41}]})
+    assert stage.sizes == (Bucket(**BUCKET), Bucket(**BUCKET, frames=41))
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(stage)))) == stage
+    assert config.merge(stage, {"steps": 5}).sizes == stage.sizes
+    assert config.merge(stage, {"sizes": []}).sizes == ()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [
+        ([BUCKET | {"batches": 5}], "unknown setting 'batches' in Bucket; did you mean 'batch'"),
+        ([{"width": 1280}], "Bucket lacks the setting 'height'"),
+        ([3], r"TrainConfig\.sizes cannot be 3; it wants Bucket"),
+        ([BUCKET | {"width": 1270}], "width must be .* got 1270; the nearest is 1280"),
+        ([BUCKET | {"height": 32}], "height must be .* got 32; the nearest is 64"),
+        ([BUCKET | {"frames": 80}], "frames must be 4n .* got 80; the nearest are 77 and 81"),
+        ([BUCKET | {"share": 1.5}], "share must be 0 to 1, got 1.5"),
+        ([BUCKET | {"batch": 0}], "batch must be 1 to .* got 0"),
+        ([BUCKET | {"share": 0.6}] * 2, "shares of sizes must be at most 1 together, got 1.2"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_by_name(sizes, complaint):
+    with pytest.raises(SettingError, match=complaint) as refused:
+        from_dict(TrainConfig, {"sizes": sizes})
+    assert "\n" not in str(refused.value)
+
+
+def test_ten_tenths_are_a_whole():
+    tenth = Bucket(width=64, height=64, share=0.1, batch=1)
+    assert len(TrainConfig(sizes=(tenth,) * 10).sizes) == 10
+
+
+def test_a_stage_at_a_further_size_has_as_many_renderings_of_no_more_pixels():
+    large = Bucket(**BUCKET)
+    stage = TrainConfig(frames=161, pool=2048, render_batch=16, steps=7, sizes=(large,))
+    at = stage.at(large)
+    assert (at.width, at.height, at.frames, at.batch) == (1280, 704, 161, 2)
+    assert (at.render_batch, at.pool, at.sizes, at.steps) == (2, 256, (), 7)
+    assert stage.at(replace(large, frames=41)).render_batch == 7
+    assert stage.at(Bucket(width=64, height=64, share=0, batch=64)).render_batch == 16
+    assert replace(stage, render_batch=1).at(large).render_batch == 1
+    assert stage.at_each_size == (stage, at)
 
 
 @pytest.mark.parametrize("value", ["20", 2.5, None, True, [1]])
@@ -259,6 +309,11 @@ def test_what_a_model_is_taught_of_few_steps_has_ranges(changes, said):
     with pytest.raises(SettingError, match=re.escape(said)):
         JumpConfig(**changes)
     assert JumpConfig().steps == 4
+
+
+def test_a_student_learns_at_a_share_of_its_critics_rates():
+    with pytest.raises(SettingError, match="student_rate must be .* got 0"):
+        MatchConfig(student_rate=0)
 
 
 def test_a_prompt_gains_weight_over_a_time_that_a_take_can_have():

@@ -66,7 +66,7 @@ def expected():
             ring.advance(2 + step // 3)
             (batch,) = ring.draw(4, generator_for(0, 2 * step + rank, torch.device("cpu")))
             losses.append((module(batch) - batch).square().mean())
-        optimiser.clear()
+        module.zero_grad()
         (sum(losses) / 2).backward()
         optimiser.step(learning_rate_scale(step, 6, 2, 0.35))
         decay = min(0.999, (1 + step) / (10 + step))

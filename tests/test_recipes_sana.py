@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from sharding_work import CONFIG, CPU, SHAPE, spawned, write_clips
 
 from longtake.checkpoints import read_lora
+from longtake.cli import train_sana
 from longtake.cli.main import DONE, run
+from longtake.cli.train import SanaOptions
 from longtake.errors import ModelError, OutputError, SettingError, WeightsError
 from longtake.model import Transformer
 from longtake.model.lora import shapes
@@ -85,9 +87,18 @@ def test_every_stage_is_told_without_training_anything(capsys):
     assert [plan["gpus"] for plan in told["stages"]["low"]] == [1, 2, 4, 8, 16, 32, 64]
 
 
+def test_layers_that_keep_what_they_made_and_compiled_ones_are_asked_for_by_the_command():
+    asked = SanaOptions(keep_layers=5, compile=True)
+    train = train_sana._asked(full(), asked).train
+    assert (train.keep_layers, train.compile) == (5, True)
+    assert train_sana._asked(full(), SanaOptions()).train == full().train
+
+
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
+        (["previz", "--out", "x", "--compile"], "are for sana-video-2b"),
+        (["previz", "--out", "x", "--keep-layers", "2"], "are for sana-video-2b"),
         (["sana-video-2b"], "one stage at a time; name it: --stage low, full, tune, causal"),
         (["sana-video-2b", "--stage", "few_steps"], "one stage at a time"),
         (["sana-video-2b", "--stage", "low"], "--data is missing"),

@@ -38,13 +38,17 @@ class TrainOptions:
     out: Path | None = None
     """Folder of the model; an unfinished run in it goes on where it stopped."""
     stage: Literal[
-        "all", "autoencoder", "transformer", "causal", "few_steps", "low", "full", "tune"
-    ] = "all"
+        "all", "autoencoder", "transformer", "causal", "few_steps", "matching", "low", "full",
+        "tune",
+    ] = "all"  # fmt: skip
     """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk,
-    few_steps makes it need four steps and no guidance. sana-video-2b: low, full, tune, causal."""
+    few_steps makes it need four steps and no guidance, matching makes those sharper.
+    sana-video-2b: low, full, tune, causal."""
     start: Path | None = None
     """Folder of weights to go on from: an autoencoder for the transformer, a model for
-    causal and few_steps."""
+    causal, few_steps and matching."""
+    teacher: Path | None = None
+    """Folder of the model that few_steps went on from, for matching."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -66,6 +70,11 @@ class SanaOptions:
     """Clips of a step over all GPUs. Default: 64."""
     lora: WholeNumber | None = None
     """Rank of changes to train in place of the weights; leaves a LoRA for generate --lora."""
+    compile: Annotated[bool, Parameter(negative="")] = False
+    """Compile the layers: faster steps, after a first one of minutes."""
+    keep_layers: WholeNumber | None = None
+    """Layers that are not run again in the backward pass: faster, for more memory; --dry-run
+    tells how much."""
     dry_run: Annotated[bool, Parameter(negative="")] = False
     """Tell memory and time on 1 to 64 GPUs, and train nothing."""
 
@@ -93,8 +102,8 @@ def train(
         return
     if sana != _SANA:
         msg = (
-            f"--data, --steps, --batch, --lora and --dry-run are for {SANA}; a file has such "
-            "settings"
+            f"--data, --steps, --batch, --lora, --compile, --keep-layers and --dry-run are for "
+            f"{SANA}; a file has such settings"
         )
         raise SettingError(msg)
     _train_previz(name_or_file, options)
@@ -129,8 +138,9 @@ def _train_previz(name_or_file: str, options: TrainOptions) -> None:
     try:
         with log_lines(quiet=quiet), memory_errors(fix):
             outcome = run(
-                recipe, out, stage=stage, device=device, start=options.start, workers=workers
-            )
+                recipe, out, stage=stage, device=device, start=options.start,
+                teacher=options.teacher, workers=workers,
+            )  # fmt: skip
     except KeyboardInterrupt as stop:
         point = resume_point(out)
         where = f"goes on from {point}" if point else "starts again: no checkpoint was reached"
@@ -206,6 +216,9 @@ def _summary(
     if stage == "few_steps":
         made = f"a model that needs no guidance and few steps, {recipe.jumps.steps}"
         clips, frames = recipe.few_steps, recipe.few_steps.frames
+    if stage == "matching":
+        made = "a model of few steps that learned from takes of its own"
+        clips, frames = recipe.matching, recipe.matching.frames
     following = (
         f'longtake generate "a red ball bounces on grass" --model {folder} '
         f"--size {clips.width}x{clips.height} --frames {frames}"

@@ -46,7 +46,11 @@ def train_sana(options: "TrainOptions", sana: "SanaOptions") -> None:
 def _asked(stage: "SanaStage", sana: "SanaOptions") -> "SanaStage":
     """The stage with what the command line says of it."""
     train = replace(
-        stage.train, steps=sana.steps or stage.train.steps, batch=sana.batch or stage.train.batch
+        stage.train,
+        steps=sana.steps or stage.train.steps,
+        batch=sana.batch or stage.train.batch,
+        compile=sana.compile,
+        keep_layers=sana.keep_layers or 0,
     )
     if sana.lora is not None:
         if sana.lora < 1:

@@ -9,7 +9,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from longtake.config.limits import FPS, MAX_SECONDS, MAX_SEED, TEMPORAL_STRIDE, check_sides
 from longtake.config.lora import MOST_LORAS, LoraUse, lora_use
-from longtake.config.training import CausalConfig, JumpConfig, ShardedConfig, TrainConfig
+from longtake.config.training import (
+    Bucket,
+    CausalConfig,
+    JumpConfig,
+    MatchConfig,
+    ShardedConfig,
+    TrainConfig,
+)
 from longtake.errors import SettingError
 
 __all__ = [
@@ -22,10 +29,12 @@ __all__ = [
     "TEMPORAL_STRIDE",
     "AttentionMode",
     "AutoencoderConfig",
+    "Bucket",
     "CausalConfig",
     "Cue",
     "JumpConfig",
     "LoraUse",
+    "MatchConfig",
     "ModelConfig",
     "SampleConfig",
     "SamplerName",

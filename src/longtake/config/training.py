@@ -1,6 +1,7 @@
 """Settings of the stages of training."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from longtake.config.limits import (
@@ -12,6 +13,29 @@ from longtake.config.limits import (
     check_sides,
 )
 from longtake.errors import SettingError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A further size that a stage trains at, beside its own."""
+
+    width: int
+    """Frame width in pixels; a multiple of 32."""
+    height: int
+    """Frame height in pixels; a multiple of 32."""
+    share: float
+    """Share of the steps that have this size; 0 only measures it."""
+    batch: int
+    """Clips of such a step; memory grows with their pixels."""
+    frames: int | None = None
+    """Frames of a clip, 4n + 1; none: as many as the stage's own."""
+
+    def __post_init__(self) -> None:
+        """Check what a stage checks of its own size, and the share."""
+        check_sides(self.width, self.height)
+        if self.frames is not None:
+            _check_frames(self.frames)
+        check_ranges(("share", self.share, 0, 1), ("batch", self.batch, 1, 10**5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +54,8 @@ class TrainConfig:
     """Frame height in pixels; a multiple of 32."""
     width: int = 448
     """Frame width in pixels; a multiple of 32."""
+    sizes: tuple[Bucket, ...] = ()
+    """Further sizes beside width x height, each with a share of the steps; the rest is its own."""
     optimiser: Literal["muon", "adamw"] = "muon"
     """`muon` for hidden matrices with AdamW for the rest, or `adamw` for all."""
     learning_rate: float = 1e-3
@@ -82,9 +108,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the sizes, and the counts that divide or index something."""
         check_sides(self.width, self.height)
-        if self.frames < 5 or self.frames % TEMPORAL_STRIDE != 1:
-            near = max(self.frames - 2, 4) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1
-            msg = f"frames must be 4n + 1, got {self.frames}; the nearest are {near} and {near + 4}"
+        _check_frames(self.frames)
+        if (shares := math.fsum(size.share for size in self.sizes)) > 1:
+            msg = f"the shares of sizes must be at most 1 together, got {shares:g}; lower one"
             raise SettingError(msg)
         check_ranges(
             ("steps", self.steps, 1, 10**9),
@@ -119,6 +145,28 @@ class TrainConfig:
                 f"the nearest is {near}"
             )
             raise SettingError(msg)
+
+    @property
+    def at_each_size(self) -> tuple["TrainConfig", ...]:
+        """The stage at its own size, then at each further one."""
+        return (self, *map(self.at, self.sizes))
+
+    def at(self, size: Bucket) -> "TrainConfig":
+        """The stage at a further size: as many renderings, in no more memory than its own take."""
+        frames = self.frames if size.frames is None else size.frames
+        own = self.width * self.height * self.frames
+        clips = self.render_batch * own // (size.width * size.height * frames)
+        clips = min(max(clips, 1), self.render_batch)
+        return replace(
+            self,
+            width=size.width,
+            height=size.height,
+            frames=frames,
+            batch=size.batch,
+            render_batch=clips,
+            pool=self.pool // self.render_batch * clips,
+            sizes=(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +232,23 @@ class JumpConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MatchConfig:
+    """How a few-step model is made to film as its teacher does, seen on takes of its own."""
+
+    guidance: float = 3.0
+    """Classifier-free guidance scale of the teacher, which the model takes over; 1: none."""
+    student_rate: float = 0.2
+    """Learning rates of the model over those of its critic, which has to keep up with it."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(
+            ("guidance", self.guidance, 1, 30),
+            ("student_rate", self.student_rate, 1e-6, 1),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedConfig:
     """How a network that lies in parts on several devices is trained."""
 
@@ -242,3 +307,10 @@ class ShardedConfig:
     def run_again(self, layers: int) -> int:
         """How many layers run again in the backward pass, from the first on."""
         return max(layers - self.keep_layers, 0) if self.recompute else 0
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 5 or frames % TEMPORAL_STRIDE != 1:
+        near = max(frames - 2, 4) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1
+        msg = f"frames must be 4n + 1, got {frames}; the nearest are {near} and {near + 4}"
+        raise SettingError(msg)

@@ -1,6 +1,7 @@
 """Run a recipe with the standard library alone, as on a bare GPU machine.
 
 python -m longtake.recipes [NAME_OR_FILE] --out FOLDER [--stage S] [--start FOLDER]
+    [--teacher FOLDER]
 torchrun --nproc-per-node 2 -m -- longtake.recipes … trains on two cards of one machine; without
 the two dashes torchrun takes --start for an option of its own.
 """
@@ -22,6 +23,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--start", type=Path)
+    parser.add_argument("--teacher", type=Path)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     workers, device = join(device_of("auto"))
@@ -32,6 +34,7 @@ if __name__ == "__main__":
             stage=arguments.stage,
             device=device,
             start=arguments.start,
+            teacher=arguments.teacher,
             workers=workers,
         )
     except LongtakeError as error:

@@ -21,7 +21,7 @@ from longtake.recipes.denoiser import (
     noise_levels,
 )
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
-from longtake.recipes.tuning import tune
+from longtake.recipes.tuning import check_lengths, held_out_loss, tune
 from longtake.recipes.weights import parts_from
 from longtake.rollout.grid import Grid
 from longtake.rollout.pixels import to_bytes
@@ -30,10 +30,16 @@ from longtake.samplers import sampler_of
 from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD, split
 from longtake.train.causal import monotone_levels, two_streams
-from longtake.train.data import Batch, generator_for
-from longtake.train.loop import Loss, Prepare, Stage
+from longtake.train.data import Batch
+from longtake.train.loop import Loss, Prepare, Size, Stage
 from longtake.train.losses import chunk_loss
-from longtake.train.takes import Filming, take_batch, take_ring, told_tokens
+from longtake.train.takes import (
+    Filming,
+    check_whole_chunks,
+    take_batch,
+    take_ring,
+    told_tokens,
+)
 from longtake.world.window import WINDOW_TOKENS, window_words
 
 _SHOWN = 6
@@ -45,7 +51,8 @@ def causal_shapes(recipe: PrevizRecipe) -> ModelConfig:
     filming, shapes, text = recipe.filming, recipe.model, recipe.model.text
     words = set(shapes.words)
     if filming.scripts:
-        phrases = window_words(len(filming.chunks), filming.chunk_s)
+        chunks = max(len(clips.chunks) for clips in filming.at_each_size)
+        phrases = window_words(chunks, filming.chunk_s)
         words |= {word for phrase in phrases for word in split(phrase)}
         text = replace(text, max_tokens=max(text.max_tokens, WINDOW_TOKENS))
     added = tuple(sorted(words - set(shapes.words)))
@@ -75,8 +82,14 @@ def train_causal(
         device: Where to train.
         start: The model to go on from, with a fresh optimiser; its autoencoder does not change.
         workers: Those who train together; the first writes.
+
+    Raises:
+        SettingError: further sizes with clips that are too long for the model or no whole chunks.
     """
     config, filming, shapes = recipe.causal, recipe.filming, causal_shapes(recipe)
+    check_lengths(config, recipe.takes.max_frames, "causal")
+    for clips in filming.at_each_size:
+        check_whole_chunks(clips.config.frames, recipe.takes.chunk, "causal.sizes.frames")
     tokenizer = Tokenizer(shapes.words, shapes.text.max_tokens)
     torch.manual_seed(config.seed)
     text, transformer, autoencoder = parts = parts_from(start, shapes, device)
@@ -87,32 +100,39 @@ def train_causal(
     def preview(path: Path) -> None:
         _rollout_strips(path, filming, parts, tokenizer)
 
-    loss = _causal_loss(text, transformer, filming)
+    sizes = filming.at_each_size
+    own, *further = (_at_size(clips, parts, tokenizer, workers) for clips in sizes)
     stage = Stage(
         name="causal",
         module=nn.ModuleDict({"text": text, "transformer": transformer}),
         outer=OUTER,
-        ring=take_ring(filming, autoencoder, tokenizer, workers),
-        fill=first_fill(config),
-        prepare=_causal_inputs(filming),
-        loss=loss,
+        ring=own.ring,
+        fill=own.fill,
+        prepare=own.prepare,
+        loss=own.loss,
         metric="low_noise",
         preview=preview,
         shapes=to_dict(shapes) | {"takes": to_dict(recipe.takes)},
+        further=tuple(further),
     )
-    unseen = take_batch(filming, HELD_OUT_SEED, 0, autoencoder, tokenizer)
-    held_out = partial(_held_out_loss, filming, loss, unseen)
-    return tune(stage, config, folder, workers, held_out, parts, shapes)
+    return tune(stage, config, folder, workers, own.held_out, parts, shapes)
 
 
-@torch.compiler.set_stance("force_eager")
-@torch.no_grad()
-def _held_out_loss(filming: Filming, loss: Loss, batch: Batch) -> float:
-    """Loss at draws that do not depend on what `takes` says of them; every chunk at all levels."""
+def _at_size(filming: Filming, parts: Parts, tokenizer: Tokenizer, workers: Workers) -> Size:
+    """The stage at one size."""
+    text, transformer, autoencoder = parts
+    loss = _causal_loss(text, transformer, filming)
+    # Measured at draws that do not depend on what `takes` says of them; every chunk at all levels.
     takes = CausalConfig(chunk=filming.takes.chunk, levels="independent")
-    prepare = _causal_inputs(replace(filming, takes=takes))
-    generator = generator_for(HELD_OUT_SEED, 0, batch[0].device)
-    return loss(*prepare(batch, generator))[0].item()
+    measured = _causal_inputs(replace(filming, takes=takes))
+    unseen = partial(take_batch, filming, HELD_OUT_SEED, 0, autoencoder, tokenizer)
+    return Size(
+        ring=take_ring(filming, autoencoder, tokenizer, workers),
+        fill=first_fill(filming.config),
+        prepare=_causal_inputs(filming),
+        loss=loss,
+        held_out=partial(held_out_loss, measured, loss, unseen),
+    )
 
 
 def _causal_inputs(filming: Filming) -> Prepare:

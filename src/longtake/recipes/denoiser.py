@@ -1,7 +1,9 @@
 """Second stage: noise and text to latents."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,12 @@ from longtake.pipeline import Parts, Pipeline, build
 from longtake.recipes.autoencoder import compile_residuals
 from longtake.recipes.folder import weights_path
 from longtake.recipes.recipe import HELD_OUT_SEED, LevelName, PrevizRecipe
-from longtake.recipes.weights import export_model, fill, fill_text
+from longtake.recipes.tuning import check_lengths, held_out_loss, tune
+from longtake.recipes.weights import fill, fill_text
 from longtake.text import TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD
-from longtake.train.data import Batch, latent_ring
-from longtake.train.loop import Loss, Prepare, Stage, Trainer
+from longtake.train.data import Batch, Ring, latent_ring
+from longtake.train.loop import Loss, Prepare, Size, Stage
 from longtake.train.losses import flow_loss
 from longtake.vae import Autoencoder
 from longtake.world import caption, sample_scenes
@@ -50,8 +53,12 @@ def train_transformer(
         autoencoder: The first stage's result; it does not change.
         start: Weights to go on from, with a fresh optimiser.
         workers: Those who train together; the first writes.
+
+    Raises:
+        SettingError: further sizes with clips that are too long for the model.
     """
     config, shapes = recipe.transformer, recipe.model
+    check_lengths(config, shapes.max_frames, "transformer")
     torch.manual_seed(config.seed)
     tokenizer = Tokenizer(shapes.words, shapes.text.max_tokens)
     autoencoder.eval().requires_grad_(False)
@@ -67,22 +74,43 @@ def train_transformer(
     def preview(path: Path) -> None:
         sample_strips(path, config, recipe.level, shapes, (text, transformer, autoencoder))
 
+    def ring(own: TrainConfig, workers: Workers) -> Ring:
+        return latent_ring(own, autoencoder, tokenizer, workers, level_named(recipe.level))
+
+    loss = _denoiser_loss(text, transformer, config)
+    own, *further = (_at_size(size, ring, loss, workers) for size in config.at_each_size)
     stage = Stage(
         name="transformer",
         module=both,
         outer=OUTER,
-        ring=latent_ring(config, autoencoder, tokenizer, workers, level_named(recipe.level)),
-        fill=first_fill(config),
-        prepare=_denoiser_inputs(config),
-        loss=_denoiser_loss(text, transformer, config),
+        ring=own.ring,
+        fill=own.fill,
+        prepare=own.prepare,
+        loss=own.loss,
         metric="low_noise",
         preview=preview,
         shapes=to_dict(shapes),
+        further=tuple(further),
     )
-    Trainer(stage, config, folder, workers).run()
-    if not workers.first:
-        return
-    export_model(folder, (text, transformer, autoencoder), shapes)
+    tune(stage, config, folder, workers, own.held_out, (text, transformer, autoencoder), shapes)
+
+
+def _at_size(
+    config: TrainConfig,
+    ring: Callable[[TrainConfig, Workers], Ring],
+    loss: Loss,
+    workers: Workers,
+) -> Size:
+    """The stage at one size."""
+    unseen = partial(ring(replace(config, seed=HELD_OUT_SEED), ALONE).make, 0)
+    prepare = _denoiser_inputs(config)
+    return Size(
+        ring=ring(config, workers),
+        fill=first_fill(config),
+        prepare=prepare,
+        loss=loss,
+        held_out=partial(held_out_loss, prepare, loss, unseen),
+    )
 
 
 def compile_layers(autoencoder: Autoencoder, *transformers: Transformer) -> None:

@@ -15,6 +15,7 @@ from longtake.errors import SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
 from longtake.parallel import ALONE, Workers
+from longtake.pipeline import Parts
 from longtake.presets import MODEL_FILE
 from longtake.recipes.causal import noisy_past
 from longtake.recipes.denoiser import (
@@ -26,13 +27,13 @@ from longtake.recipes.denoiser import (
     sample_strips,
 )
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe, world_words
-from longtake.recipes.tuning import tune
+from longtake.recipes.tuning import held_out_loss, tune
 from longtake.recipes.weights import parts_from
 from longtake.text import TextEncoder, Tokenizer
 from longtake.train.causal import after_history, history_states
-from longtake.train.data import Batch, Ring, generator_for, latent_ring
+from longtake.train.data import Batch, Ring, latent_ring
 from longtake.train.few_steps import Velocity, dpm_solver_2m, euler, mean_velocity
-from longtake.train.loop import Loss, Prepare, Stage
+from longtake.train.loop import Loss, Prepare, Size, Stage
 from longtake.train.losses import jump_loss
 from longtake.train.takes import Filming, check_whole_chunks, take_ring
 from longtake.vae import Autoencoder
@@ -70,8 +71,9 @@ def train_few_steps(
         SettingError: clips that the model was not made for.
     """
     config, jumps, shapes = recipe.few_steps, recipe.jumps, few_steps_shapes(start, recipe.jumps)
-    filming = _filming(recipe, shapes)
-    chunks = filming.chunks if shapes.chunk else ()
+    filming = filming_of(recipe, config, shapes, "few_steps")
+    for size in config.at_each_size[1:]:
+        filming_of(recipe, size, shapes, "few_steps.sizes")
     torch.manual_seed(config.seed)
     text, transformer, autoencoder = parts = parts_from(start, shapes, device)
     teacher = deepcopy(text).requires_grad_(False), deepcopy(transformer).requires_grad_(False)
@@ -82,54 +84,74 @@ def train_few_steps(
     def preview(path: Path) -> None:
         sample_strips(path, config, recipe.level, shapes, parts)
 
+    own, *further = (
+        _at_size(clips, shapes, jumps, parts, teacher, workers) for clips in filming.at_each_size
+    )
     stage = Stage(
         name="few_steps",
         module=nn.ModuleDict({"text": text, "transformer": transformer}),
         outer=OUTER,
-        ring=_ring(filming, shapes, autoencoder, workers),
-        fill=first_fill(config),
-        prepare=_jump_inputs(filming, jumps, chunks),
-        loss=_jump_loss((text, transformer), teacher, config, jumps, chunks),
+        ring=own.ring,
+        fill=own.fill,
+        prepare=own.prepare,
+        loss=own.loss,
         metric="last_jump",
         preview=preview,
         shapes=to_dict(shapes) | {"takes": to_dict(filming.takes), "jumps": to_dict(jumps)},
+        further=tuple(further),
     )
+    return tune(stage, config, folder, workers, own.held_out, parts, shapes)
+
+
+def _at_size(
+    filming: Filming,
+    shapes: ModelConfig,
+    jumps: JumpConfig,
+    parts: Parts,
+    teacher: Denoiser,
+    workers: Workers,
+) -> Size:
+    """The stage at one size."""
+    text, transformer, autoencoder = parts
+    config, chunks = filming.config, filming.chunks if shapes.chunk else ()
+    prepare = _jump_inputs(filming, jumps, chunks)
+    loss = _jump_loss((text, transformer), teacher, config, jumps, chunks)
     other = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
-    held_out = partial(_held_out_loss, stage, _ring(other, shapes, autoencoder, ALONE))
-    return tune(stage, config, folder, workers, held_out, parts, shapes)
+    unseen = partial(_ring(other, shapes, autoencoder, ALONE).make, 0)
+    return Size(
+        ring=_ring(filming, shapes, autoencoder, workers),
+        fill=first_fill(config),
+        prepare=prepare,
+        loss=loss,
+        held_out=partial(held_out_loss, prepare, loss, unseen),
+    )
 
 
-@torch.compiler.set_stance("force_eager")
-@torch.no_grad()
-def _held_out_loss(stage: Stage, unseen: Ring) -> float:
-    """Loss on one rendering of clips that training never sees."""
-    device = next(stage.module.parameters()).device
-    inputs = stage.prepare(unseen.make(0), generator_for(HELD_OUT_SEED, 0, device))
-    return stage.loss(*inputs)[0].item()
-
-
-def _filming(recipe: PrevizRecipe, shapes: ModelConfig) -> Filming:
-    """Clips as the model makes them; scripts too if it goes on by chunks.
+def filming_of(
+    recipe: PrevizRecipe, config: TrainConfig, shapes: ModelConfig, stage: str
+) -> Filming:
+    """Clips of a stage as the model makes them; scripts too if it goes on by chunks.
 
     Raises:
         SettingError: too long or no whole chunks, or words that the model does not know.
     """
-    config, level = recipe.few_steps, level_named(recipe.level)
+    level = level_named(recipe.level)
     if unknown := sorted(set(world_words(level)) - set(shapes.words)):
         msg = (
             f"level {recipe.level} has words that the model does not know, as {unknown[0]!r}; "
             "set the level that it was trained on"
         )
         raise SettingError(msg)
+    name = f"{stage}.frames"
     if config.frames > shapes.max_frames:
         msg = (
-            f"few_steps.frames must be at most {shapes.max_frames}, the longest take of the "
+            f"{name} must be at most {shapes.max_frames}, the longest take of the "
             f"model, got {config.frames}"
         )
         raise SettingError(msg)
     if not shapes.chunk:
         return Filming(config=config, takes=recipe.takes, level=level)
-    check_whole_chunks(config.frames, shapes.chunk, "few_steps.frames")
+    check_whole_chunks(config.frames, shapes.chunk, name)
     return Filming(config=config, takes=replace(recipe.takes, chunk=shapes.chunk), level=level)
 
 
@@ -193,20 +215,24 @@ def _jump_loss(
             path = (fine[jumps.parts * before.minimum(place)] * ~given)[:, :own]
             begin = flow.interpolate(clean[:own], noise[:own], path[0])
             with torch.no_grad(), autocast():
-                jump = _velocity(student, chunks, tokens[:own], tuple(part[:own] for part in past))
+                jump = velocity_of(
+                    student, chunks, tokens[:own], tuple(part[:own] for part in past)
+                )
                 x = torch.cat([euler(jump, begin, path), x[own:]])
         with torch.no_grad(), autocast():
-            walk = _guided(teacher, jumps.guidance, chunks, tokens, past)
+            walk = guided(teacher, jumps.guidance, chunks, tokens, past)
             end = dpm_solver_2m(walk, x, levels)
         with autocast():
-            predicted = _velocity(student, chunks, tokens, past)(x, levels[0])
+            predicted = velocity_of(student, chunks, tokens, past)(x, levels[0])
         first, last = levels[0], levels[-1]
         return jump_loss(mean_velocity(x, end, first, last), predicted, first, last)
 
     return loss
 
 
-def _velocity(denoiser: Denoiser, chunks: tuple[int, ...], tokens: Tensor, past: Batch) -> Velocity:
+def velocity_of(
+    denoiser: Denoiser, chunks: tuple[int, ...], tokens: Tensor, past: Batch
+) -> Velocity:
     """The denoiser under captions; by chunks after a past, which it reads once."""
     text, transformer = denoiser
     embeddings, mask = text(tokens.flatten(0, -2))
@@ -218,14 +244,14 @@ def _velocity(denoiser: Denoiser, chunks: tuple[int, ...], tokens: Tensor, past:
     return lambda x, sigma: after_history(transformer, states, x, sigma, *told).float()
 
 
-def _guided(
+def guided(
     denoiser: Denoiser, scale: float, chunks: tuple[int, ...], tokens: Tensor, past: Batch
 ) -> Velocity:
     """The denoiser pushed away from what it does without a caption, as in a film."""
     if scale == 1.0:
-        return _velocity(denoiser, chunks, tokens, past)
+        return velocity_of(denoiser, chunks, tokens, past)
     twice = tuple(torch.cat([part, part]) for part in past)
-    both = _velocity(denoiser, chunks, torch.cat([tokens, null_like(tokens)]), twice)
+    both = velocity_of(denoiser, chunks, torch.cat([tokens, null_like(tokens)]), twice)
 
     def velocity(x: Tensor, sigma: Tensor) -> Tensor:
         conditional, unconditional = both(torch.cat([x, x]), torch.cat([sigma, sigma])).chunk(2)

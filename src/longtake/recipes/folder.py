@@ -10,9 +10,9 @@ from longtake.presets import MODEL_FILE
 from longtake.storage import check_writable
 from longtake.train.loop import state_path
 
-STAGES = ("autoencoder", "transformer", "causal", "few_steps")
+STAGES = ("autoencoder", "transformer", "causal", "few_steps", "matching")
 """Stages in the order they run in."""
-Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps"]
+Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps", "matching"]
 """Stages of one run; all are those that begin from nothing, which is the first two."""
 
 
@@ -27,7 +27,9 @@ def has_weights(folder: Path, part: str) -> bool:
     return path.exists() or index_path(path).exists()
 
 
-def check_folder(folder: Path, stage: Which, start: Path | None) -> None:
+def check_folder(
+    folder: Path, stage: Which, start: Path | None, teacher: Path | None = None
+) -> None:
     """Prove that a run can write its folder and has what it starts from; nothing is made yet.
 
     Raises:
@@ -51,6 +53,12 @@ def check_folder(folder: Path, stage: Which, start: Path | None) -> None:
             f"the {stage} stage goes on from a trained model; name its folder, with "
             f"{MODEL_FILE} and all weights, with --start"
         )
+        raise SettingError(msg)
+    if (stage == "matching") != (teacher is not None):
+        msg = "the matching stage wants --teacher, the model that few_steps went on from"
+        raise SettingError(msg if teacher is None else f"{msg}; no other stage has one")
+    if teacher is not None and not (teacher / MODEL_FILE).is_file():
+        msg = f"--teacher wants a folder with a trained model, got {teacher}"
         raise SettingError(msg)
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     check_writable(above / MODEL_FILE)

@@ -11,6 +11,7 @@ from longtake.recipes.causal import train_causal
 from longtake.recipes.denoiser import train_transformer
 from longtake.recipes.few_steps import train_few_steps
 from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
+from longtake.recipes.matching import train_matching
 from longtake.recipes.recipe import PrevizRecipe
 from longtake.recipes.weights import fill
 from longtake.vae import Autoencoder
@@ -35,6 +36,7 @@ def run(
     stage: Which = "all",
     device: torch.device,
     start: Path | None = None,
+    teacher: Path | None = None,
     workers: Workers = ALONE,
 ) -> Outcome:
     """Run the stages; an interrupted run in the same folder goes on where it stopped.
@@ -46,6 +48,7 @@ def run(
         device: Where to train.
         start: A folder of weights to go on from; the second stage alone needs its autoencoder, the
             others a whole model.
+        teacher: The model that `start` learned its few steps from, for the stage matching.
         workers: Those who train together, each with a batch of its own; the first writes.
 
     Raises:
@@ -54,7 +57,7 @@ def run(
         CannotHere: tensorboard is missing.
     """
     torch.set_float32_matmul_precision("high")
-    check_folder(folder, stage, start)
+    check_folder(folder, stage, start, teacher)
     workers.wait()
     quality, loss, finished = None, None, start or folder
     if stage in ("all", "autoencoder"):
@@ -72,6 +75,8 @@ def run(
         loss = train_causal(recipe, folder, device, finished, workers)
     if stage == "few_steps":
         loss = train_few_steps(recipe, folder, device, finished, workers)
+    if stage == "matching" and teacher is not None:
+        loss = train_matching(recipe, folder, device, finished, teacher, workers)
     if stage != "autoencoder":
         workers.wait()
         drop_states(folder)

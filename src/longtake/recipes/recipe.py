@@ -7,6 +7,7 @@ from longtake.config import (
     AutoencoderConfig,
     CausalConfig,
     JumpConfig,
+    MatchConfig,
     ModelConfig,
     TextConfig,
     TrainConfig,
@@ -82,6 +83,15 @@ class PrevizRecipe:
     """Fourth stage, run by its name alone: from a trained model to one that needs few steps."""
     jumps: JumpConfig = field(default_factory=JumpConfig)
     """What the fourth stage teaches."""
+    matching: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1000, batch=8, frames=161, pool=2048, refresh_every=16, log_every=50, seed=8,
+            learning_rate=5e-4, muon_learning_rate=7.5e-4, caption_dropout=0.0, ema=0.99, shift=3.0,
+        )
+    )  # fmt: skip
+    """Fifth stage, run by its name alone: a few-step model learns from takes of its own."""
+    match: MatchConfig = field(default_factory=MatchConfig)
+    """How the fifth stage teaches."""
     held_out: int = 32
     """Held-out clips that statistics and scores are measured on."""
 

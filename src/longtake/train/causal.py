@@ -74,7 +74,7 @@ def history_states(
         told = text[:, number], mask[:, number]
         size = (part.shape[2],)
         _, after = transformer.advance(part, levels[number], *told, size, states[-1])
-        states.append(_widened(after))
+        states.append(widened(after))
     return tuple(states)
 
 
@@ -137,20 +137,7 @@ def monotone_levels(
     return torch.where(index == place, level, levels).sort(dim=1).values
 
 
-def _for_both(state: State, rows: int) -> State:
-    """The history's state, for history and noisy chunk alike."""
-
-    def twice(x: Tensor) -> Tensor:
-        return torch.cat([x[:rows], x[:rows]])
-
-    layers = tuple(
-        LayerState(type(layer.memory)(*map(twice, layer.memory)), twice(layer.frame))
-        for layer in _widened(state).layers
-    )
-    return State(layers, state.latent_frames)
-
-
-def _widened(state: State) -> State:
+def widened(state: State) -> State:
     """The state with its sums in fp32, laid out the same after every chunk."""
 
     def wide(x: Tensor) -> Tensor:
@@ -161,5 +148,18 @@ def _widened(state: State) -> State:
         # Compiled layers would be compiled anew for each layout of the frame.
         LayerState(type(layer.memory)(*map(wide, layer.memory)), layer.frame.contiguous())
         for layer in state.layers
+    )
+    return State(layers, state.latent_frames)
+
+
+def _for_both(state: State, rows: int) -> State:
+    """The history's state, for history and noisy chunk alike."""
+
+    def twice(x: Tensor) -> Tensor:
+        return torch.cat([x[:rows], x[:rows]])
+
+    layers = tuple(
+        LayerState(type(layer.memory)(*map(twice, layer.memory)), twice(layer.frame))
+        for layer in widened(state).layers
     )
     return State(layers, state.latent_frames)

@@ -2,18 +2,20 @@
 
 import random
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from itertools import accumulate
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import BFloat16, Float, Int, UInt8
 from torch import Tensor
 
-from longtake.config import TrainConfig
+from longtake.config import TEMPORAL_STRIDE, TrainConfig
 from longtake.parallel import ALONE, Workers
 from longtake.text import Tokenizer
 from longtake.text.tokenizer import PAD
 from longtake.vae import Autoencoder
+from longtake.vae.autoencoder import StreamCache
 from longtake.world import Scenes, caption, render, sample_scenes
 from longtake.world.level import FIRST, Level
 from longtake.world.render import render_with_mask
@@ -23,6 +25,12 @@ CAPTIONS = 2
 """Wordings kept of each clip."""
 _LOT = 3
 """Keeps the choice of a batch's level apart from what else its number decides."""
+_SIZE_LOT = 4
+"""Keeps the places of sizes in a run apart from what else its seed decides."""
+_GOLDEN = (5**0.5 - 1) / 2
+"""Steps of this length around a circle fall evenly, however many are taken."""
+_PIXELS_AT_ONCE = 4 * 81 * 256 * 448
+"""Encoded at once; memory grows with it, speed hardly."""
 _LATE_START_S = 4.0
 """Short clips start anywhere in the first seconds of a scene."""
 
@@ -124,13 +132,41 @@ def latent_ring(
         frames = render(
             scenes, frames=config.frames, height=config.height, width=config.width, device=device
         )
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            latents = torch.cat([autoencoder.encode(to_signed(part)) for part in frames.split(4)])
+        latents = encode_clips(autoencoder, frames, config.precision)
         rng = random.Random(f"{config.seed} {number}")
         tokens = caption_tokens(scenes, tokenizer, rng, level)
-        return latents.to(torch.bfloat16), tokens.to(device)
+        return latents, tokens.to(device)
 
     return Ring(make, config.pool // config.render_batch, workers)
+
+
+@torch.no_grad()
+def encode_clips(
+    autoencoder: Autoencoder,
+    frames: UInt8[Tensor, "b frames height width 3"],
+    precision: Literal["bf16", "fp32"],
+) -> BFloat16[Tensor, "b c t h w"]:
+    """Latents of clips: as many at once as memory should hold, a larger one by parts of it."""
+    _, length, height, width, _ = frames.shape
+    at_once = _PIXELS_AT_ONCE // (height * width)
+    clips = frames.split(max(at_once // length, 1))
+    kind = frames.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+        latents = [_encode_parts(autoencoder, some, at_once) for some in clips]
+    return torch.cat(latents).to(torch.bfloat16)
+
+
+def _encode_parts(
+    autoencoder: Autoencoder, frames: UInt8[Tensor, "b frames height width 3"], at_once: int
+) -> Float[Tensor, "b c t h w"]:
+    groups = (frames.shape[1] - 1) // TEMPORAL_STRIDE
+    parts = -(-groups // max((at_once - 1) // TEMPORAL_STRIDE, 1))
+    # Alike as far as they can be: compiled layers have a graph for each length.
+    step = TEMPORAL_STRIDE * -(-groups // parts)
+    borders = list(range(1 + step, frames.shape[1], step))
+    cache = StreamCache()
+    pieces = frames.tensor_split(borders, dim=1)
+    return torch.cat([autoencoder.encode(to_signed(piece), cache) for piece in pieces], dim=2)
 
 
 def caption_tokens(
@@ -156,3 +192,16 @@ def generator_for(seed: int, step: int, device: torch.device) -> torch.Generator
 def batches_due(config: TrainConfig, step: int, fill: int) -> int:
     """Batches that must have been made before a step: the first fill, then one each few steps."""
     return fill + step // config.refresh_every
+
+
+def size_of_step(config: TrainConfig, step: int) -> int:
+    """The size of a step, from seed and step alone: 0 is the stage's own, then come `sizes`.
+
+    Every stretch of a run has about the shares of the whole.
+    """
+    if not config.sizes:
+        return 0
+    start = np.random.default_rng([config.seed, 0, _SIZE_LOT]).random()
+    place = (start + step * _GOLDEN) % 1.0
+    bounds = accumulate(size.share for size in config.sizes)
+    return next((number for number, bound in enumerate(bounds, 1) if place < bound), 0)

@@ -5,9 +5,11 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from longtake.checkpoints import load_state, save_state
 from longtake.config import TrainConfig, to_dict
 from longtake.errors import CannotHere, SettingError
 from longtake.parallel import ALONE, Workers
-from longtake.train.data import Batch, Source, batches_due, generator_for
+from longtake.train.data import Batch, Source, batches_due, generator_for, size_of_step
 from longtake.train.optim import Ema, Optimiser, learning_rate_scale
 from longtake.train.replay import Replay
 
@@ -30,6 +32,22 @@ Loss = Callable[..., tuple[Float[Tensor, ""], Float[Tensor, ""]]]
 Preview = Callable[[Path], None]
 _SETTLE_STEPS = 40
 """Steps that compile and warm up; they do not count in the measured step time."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Size:
+    """What a stage does at a further size."""
+
+    ring: Source
+    """Where its batches come from."""
+    fill: int
+    """Batches rendered before its first step."""
+    prepare: Prepare
+    """As of the stage."""
+    loss: Loss
+    """As of the stage."""
+    held_out: Callable[[], float]
+    """Loss on clips of this size that are not trained on, for the log."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,12 +72,16 @@ class Stage:
     """Name of the metric in the log."""
     preview: Preview
     """Writes a picture of what the averaged weights make."""
+    rates: tuple[tuple[str, float], ...] = ()
+    """Prefixes whose learning rates are a share of the others'."""
     shapes: dict[str, Any] = field(default_factory=dict)
     """Shapes of the networks as JSON values; a run is resumed with the same ones only."""
     one_shape: bool = True
     """All batches are alike, so that a step can be recorded."""
     held_out: Callable[[], float] | None = None
     """Loss of the averaged weights on clips that are not trained on; drawn with the previews."""
+    further: tuple[Size, ...] = ()
+    """The sizes that the settings name beside the stage's own, in their order."""
 
 
 class Trainer:
@@ -68,17 +90,36 @@ class Trainer:
     def __init__(
         self, stage: Stage, config: TrainConfig, folder: Path, workers: Workers = ALONE
     ) -> None:
-        """Prepare, taking up the newest checkpoint in the folder if there is one."""
+        """Prepare, taking up the newest checkpoint in the folder if there is one.
+
+        Raises:
+            SettingError: sizes that the stage does not have, or a checkpoint of other settings.
+        """
+        if len(stage.further) != len(config.sizes):
+            msg = f"the stage {stage.name} trains at one size; leave out its sizes"
+            raise SettingError(msg)
         self.stage, self.config, self.folder, self.workers = stage, config, folder, workers
         self.device = next(stage.module.parameters()).device
         recorded = self.device if stage.one_shape else torch.device("cpu")
-        self.optimiser = Optimiser(stage.module.named_parameters(), config, stage.outer, recorded)
+        self.optimiser = Optimiser(
+            stage.module.named_parameters(), config, stage.outer, recorded, stage.rates
+        )
         self.ema = Ema(stage.module.named_parameters(), config.ema)
-        self._gradients = Replay(self._loss_and_gradients, recorded)
+        self.sizes = tuple(zip(config.at_each_size, (stage, *stage.further), strict=True))
+        self._gradients = Replay(partial(self._loss_and_gradients, stage.loss), recorded)
+        self._replays = (
+            self._gradients,
+            *(
+                Replay(partial(self._loss_and_gradients, size.loss), recorded, self._gradients)
+                for size in stage.further
+            ),
+        )
         self.step, self.steps = 0, config.steps
         self.calibrating = config.minutes > 0
         if self.checkpoint.exists():
             self.resume()
+        for parameter in self.optimiser.parameters:
+            parameter.grad = torch.zeros_like(parameter)
 
     @property
     def checkpoint(self) -> Path:
@@ -101,12 +142,16 @@ class Trainer:
 
     def _steps(self, log: "_Log | None") -> None:
         started = time.monotonic()
+        done = Counter(size_of_step(self.config, step) for step in range(self.step))
         while self.step < self.steps:
-            self.stage.ring.advance(batches_due(self.config, self.step, self.stage.fill))
+            number = self._size
+            config, size = self.sizes[number]
+            size.ring.advance(batches_due(config, done[number], size.fill))
             row = self._one_step()
             self.step += 1
+            done[number] += 1
             if log is not None:
-                log.add(*row)
+                log.add(*row, clips=config.batch)
                 self._record(log)
             if self.calibrating and self.step % self.config.log_every == 0:
                 self._calibrate(log, time.monotonic() - started)
@@ -122,20 +167,29 @@ class Trainer:
         if self.config.preview_every and self.step % self.config.preview_every == 0:
             self._preview(log)
 
+    @property
+    def _size(self) -> int:
+        return size_of_step(self.config, self.step)
+
     def _one_step(self) -> tuple[Tensor, Tensor, Tensor]:
         draw = self.step * self.workers.size + self.workers.rank
         generator = generator_for(self.config.seed, draw, self.device)
-        batch = self.stage.ring.draw(self.config.batch, generator)
-        loss, metric = self._gradients(*self.stage.prepare(batch, generator))
+        # All workers train at the same size, so that none waits for another.
+        number = self._size
+        config, size = self.sizes[number]
+        batch = size.ring.draw(config.batch, generator)
+        loss, metric = self._replays[number](*size.prepare(batch, generator))
         self.workers.average([p.grad for p in self.optimiser.parameters if p.grad is not None])
         c = self.config
         norm = self.optimiser.step(learning_rate_scale(self.step, self.steps, c.warmup, c.decay))
         self.ema.update(self.step)
         return loss, metric, norm
 
-    def _loss_and_gradients(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        self.optimiser.clear()
-        loss, metric = self.stage.loss(*inputs)
+    def _loss_and_gradients(self, measure: Loss, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        # They stay where they are: the recorded steps of all sizes leave them where the
+        # optimiser's own recorded step reads them.
+        torch._foreach_zero_([p.grad for p in self.optimiser.parameters if p.grad is not None])
+        loss, metric = measure(*inputs)
         loss.backward()
         return loss.detach(), metric.detach()
 
@@ -214,15 +268,16 @@ class _Log:
         self.rows.writerow(["step", "loss", stage.metric, "gradient", "clips_per_s", "time_s"])
         self.rows.writerows(done)
         self.sums: Tensor | None = None
-        self.count = 0
+        self.count = self.clips = 0
         self.start = self.last = time.monotonic()
         self.step_s: float | None = None
 
-    def add(self, loss: Tensor, metric: Tensor, norm: Tensor) -> None:
+    def add(self, loss: Tensor, metric: Tensor, norm: Tensor, clips: int) -> None:
         """Sum on the device, so that no step waits for a number."""
         row = torch.stack([loss, metric, norm])
         self.sums = row if self.sums is None else self.sums + row
         self.count += 1
+        self.clips += clips
 
     def check(self, step: int) -> None:
         """End the run if the loss is not a number; the last checkpoint stays.
@@ -247,7 +302,7 @@ class _Log:
         now = time.monotonic()
         if step > _SETTLE_STEPS:
             self.step_s = (now - self.last) / self.count
-        speed = self.count * self.config.batch / (now - self.last)
+        speed = self.clips / (now - self.last)
         self.rows.writerow(
             [step, f"{loss:.5f}", f"{metric:.4f}", f"{norm:.4f}", f"{speed:.1f}",
              f"{now - self.start:.1f}"]
@@ -261,7 +316,7 @@ class _Log:
             now - self.start, _clock((steps - step) * (now - self.last) / self.count),
         )  # fmt: skip
         self.check(step)
-        self.sums, self.count, self.last = None, 0, now
+        self.sums, self.count, self.clips, self.last = None, 0, 0, now
 
     def close(self) -> None:
         """Flush and close the files."""

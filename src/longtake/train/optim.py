@@ -39,6 +39,8 @@ class _Stack:
     names: list[str]
     parameters: list[Tensor]
     momentum: Float[Tensor, "batch rows columns"]
+    share: float
+    """Of the learning rate."""
 
 
 class Optimiser:
@@ -55,6 +57,7 @@ class Optimiser:
         config: TrainConfig,
         outer: tuple[str, ...],
         recorded: torch.device | None = None,
+        rates: tuple[tuple[str, float], ...] = (),
     ) -> None:
         """Sort the parameters.
 
@@ -64,33 +67,40 @@ class Optimiser:
             outer: Prefixes of the first and last layers, which Muon leaves alone.
             recorded: Where a step is recorded and replayed; the CPU never records. Default: the
                 parameters' device.
+            rates: Prefixes whose learning rates are a share of the others'.
         """
         self.config = config
-        matrices: dict[tuple[int, int], list[tuple[str, nn.Parameter]]] = {}
+        matrices: dict[tuple[int, int, float], list[tuple[str, nn.Parameter]]] = {}
         rest: list[tuple[str, nn.Parameter]] = []
+        by_share: dict[float, list[nn.Parameter]] = {}
         for name, parameter in named:
             rows = parameter.shape[0] if parameter.ndim > 1 else 0
             columns = parameter.numel() // rows if rows else 0
             hidden = min(rows, columns) >= _SMALLEST_MATRIX and not name.startswith(outer)
+            share = next((share for prefix, share in rates if name.startswith(prefix)), 1.0)
             if hidden and config.optimiser == "muon":
-                matrices.setdefault((rows, columns), []).append((name, parameter))
+                matrices.setdefault((rows, columns, share), []).append((name, parameter))
             else:
                 rest.append((name, parameter))
+                by_share.setdefault(share, []).append(parameter)
         self.stacks = [
             _Stack(
                 names=[name for name, _ in members],
                 parameters=[parameter for _, parameter in members],
-                momentum=torch.zeros(len(members), *shape, device=members[0][1].device),
+                momentum=torch.zeros(len(members), rows, columns, device=members[0][1].device),
+                share=share,
             )
-            for shape, members in matrices.items()
+            for (rows, columns, share), members in matrices.items()
         ]
         self.rest = rest
         device = rest[0][1].device
         # Rates lie on the device, where a recorded step reads them.
         self.scale = torch.ones((), device=device)
         self.adamw = torch.optim.AdamW(
-            [parameter for _, parameter in rest],
-            lr=torch.tensor(config.learning_rate, device=device),
+            [
+                {"params": some, "lr": self.scale * config.learning_rate, "share": share}
+                for share, some in by_share.items()
+            ],
             betas=(0.9, 0.97),
             weight_decay=0.0,
             fused=device.type == "cuda",
@@ -98,11 +108,6 @@ class Optimiser:
         )
         self.parameters = [p for s in self.stacks for p in s.parameters] + [p for _, p in rest]
         self._apply = Replay(self._clip_and_step, recorded or device)
-
-    def clear(self) -> None:
-        """Forget the gradients, so that the next backward pass does not add to them."""
-        for parameter in self.parameters:
-            parameter.grad = None
 
     def step(self, scale: float) -> Float[Tensor, ""]:
         """Clip and step at a share of the peak rates; returns the gradient norm before clipping."""
@@ -113,10 +118,10 @@ class Optimiser:
     def _clip_and_step(self) -> tuple[Float[Tensor, ""]]:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         for group in self.adamw.param_groups:
-            group["lr"].copy_(self.scale * self.config.learning_rate)
+            group["lr"].copy_(self.scale * group["share"] * self.config.learning_rate)
         self.adamw.step()
         for stack in self.stacks:
-            self._muon(stack, self.scale * self.config.muon_learning_rate)
+            self._muon(stack, self.scale * stack.share * self.config.muon_learning_rate)
         return (norm,)
 
     @torch.no_grad()

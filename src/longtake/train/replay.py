@@ -18,10 +18,19 @@ class Replay:
     outputs in fixed places, which the next call overwrites. The function draws no random numbers,
     waits for no result and takes inputs of the same shapes every time.
 
+    Where shapes differ, each has a recording, and those of the same parameters stand beside one
+    another: they share the memory of what they compute on the way, because one runs at a time and
+    its outputs are used before the next one runs.
+
     On a CPU it is the function itself.
     """
 
-    def __init__(self, function: Callable[..., Tensors], device: torch.device) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tensors],
+        device: torch.device,
+        beside: "Replay | None" = None,
+    ) -> None:
         """Nothing is called yet."""
         self.function = function
         self.calls = 0
@@ -29,7 +38,12 @@ class Replay:
         self.inputs: Tensors = ()
         self.outputs: Tensors = ()
         # Gradients are summed on the stream that a parameter was first used on, so it is one.
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if beside is not None:
+            self.stream, self.pool = beside.stream, beside.pool
+        else:
+            on_card = device.type == "cuda"
+            self.stream = torch.cuda.Stream(device) if on_card else None
+            self.pool = torch.cuda.graph_pool_handle() if on_card else None
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         """What the function returns for these inputs."""
@@ -58,5 +72,5 @@ class Replay:
         self.inputs = tuple(part.clone() for part in inputs)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=stream):
+        with torch.cuda.graph(self.graph, pool=self.pool, stream=stream):
             self.outputs = self.function(*self.inputs)

@@ -1,7 +1,8 @@
 """Clips of several chunks, half scenes and half scripts, each chunk with the caption in force."""
 
+import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,14 +14,12 @@ from longtake.errors import SettingError
 from longtake.parallel import Workers
 from longtake.text import Tokenizer
 from longtake.text.tokenizer import PAD
-from longtake.train.data import CAPTIONS, Batch, Ring, scenes_of_batch, to_signed
+from longtake.train.data import CAPTIONS, Batch, Ring, encode_clips, scenes_of_batch
 from longtake.vae import Autoencoder
 from longtake.world import caption, render
 from longtake.world.level import Level
 from longtake.world.window import TELLINGS, Window, render_windows, sample_windows, tell_window
 
-_ENCODED_AT_ONCE = 2
-"""Clips; memory grows with it, speed hardly."""
 Told = tuple[str, ...]
 """The caption in force in each chunk."""
 
@@ -57,23 +56,32 @@ class Filming:
         return (1 + size, *[size] * (count - 1))
 
     @property
+    def at_each_size(self) -> "tuple[Filming, ...]":
+        """The clips at the stage's own size, then at each further one."""
+        return tuple(replace(self, config=config) for config in self.config.at_each_size)
+
+    @property
     def chunk_s(self) -> float:
         """Seconds of a chunk."""
         return self.takes.chunk * TEMPORAL_STRIDE / FPS
 
     @property
-    def scripts(self) -> int:
-        """Clips of a rendering that are windows of scripts."""
+    def scripts(self) -> float:
+        """Clips of a rendering that are windows of scripts, on average."""
         can = "exit_left" in self.level.motions
-        return round(self.takes.scripts * self.config.render_batch) if can else 0
+        return self.takes.scripts * self.config.render_batch if can else 0.0
+
+    def scripts_of(self, number: int) -> int:
+        """Those of one rendering; small ones have the share over several."""
+        return math.floor((number + 1) * self.scripts) - math.floor(number * self.scripts)
 
     def film(
         self, seed: int, number: int, device: torch.device
     ) -> tuple[UInt8[Tensor, "b frames height width 3"], list[tuple[Told, ...]]]:
         """Clips of a rendering, scenes before scripts, and the wordings of each."""
         config, rng = self.config, random.Random(f"{seed} {number}")
-        films, told = [], []
-        if plain := config.render_batch - self.scripts:
+        films, told, scripts = [], [], self.scripts_of(number)
+        if plain := config.render_batch - scripts:
             scenes = scenes_of_batch(seed, number, plain, self.level, config.simple)
             films.append(
                 render(
@@ -85,8 +93,8 @@ class Filming:
                 styles = [rng.choice(self.level.styles) for _ in range(CAPTIONS)]
                 texts = [caption(scenes, i, rng, style=style).text for style in styles]
                 told.append(tuple((text,) * len(self.chunks) for text in texts))
-        if self.scripts:
-            windows = self._windows(seed, number)
+        if scripts:
+            windows = self._windows(seed, number, scripts)
             films.append(
                 render_windows(windows, height=config.height, width=config.width, device=device)
             )
@@ -95,23 +103,19 @@ class Filming:
                 told.append(tuple(tell_window(window, rng, self.level, way) for way in ways))
         return torch.cat(films), told
 
-    def _windows(self, seed: int, number: int) -> list[Window]:
+    def _windows(self, seed: int, number: int, count: int) -> list[Window]:
         rng = np.random.default_rng([seed, number, 2])
-        return sample_windows(
-            self.scripts, rng, self.level, chunks=len(self.chunks), chunk_s=self.chunk_s
-        )
+        return sample_windows(count, rng, self.level, chunks=len(self.chunks), chunk_s=self.chunk_s)
 
 
 def take_batch(
     filming: Filming, seed: int, number: int, autoencoder: Autoencoder, tokenizer: Tokenizer
 ) -> Batch:
     """Latents of a rendering, and the tokens that each chunk reads in each wording."""
-    device, precision = autoencoder.latent_mean.device, filming.config.precision
+    device = autoencoder.latent_mean.device
     frames, told = filming.film(seed, number, device)
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        parts = frames.split(_ENCODED_AT_ONCE)
-        latents = torch.cat([autoencoder.encode(to_signed(part)) for part in parts])
-    return latents.to(torch.bfloat16), told_tokens(told, tokenizer).to(device)
+    latents = encode_clips(autoencoder, frames, filming.config.precision)
+    return latents, told_tokens(told, tokenizer).to(device)
 
 
 def take_ring(
