@@ -27,6 +27,8 @@ from longtake.quantize.codec import E2M1, decode, encode
 from longtake.quantize.product import tiled
 
 FORMATS = ("fp8", "nvfp4")
+WAYS = (("fp8", False), ("nvfp4", False), ("nvfp4", True))
+"""Format, and whether its scales are fitted."""
 SMALL = TransformerConfig(latent_channels=4, width=24, depth=2, heads=2, text_width=8)
 NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)
 
@@ -40,15 +42,15 @@ def matrices(draw):
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def same(how, matrix):
+def same(how, matrix, fit=False):
     """Codes, scales and values of the fast codec are those of the slow one."""
-    packed, rows = encode(matrix, how), matrix.tolist()
+    packed, rows = encode(matrix, how, fit=fit), matrix.tolist()
     if how == "fp8":
         codes, scales = reference.encode_fp8(rows)
         values = reference.decode_fp8(codes, scales)
         assert packed.scales.tolist() == scales
     else:
-        codes, bits, whole = reference.encode_nvfp4(rows)
+        codes, bits, whole = reference.encode_nvfp4(rows, fit=fit)
         values = reference.decode_nvfp4(codes, bits, whole, matrix.shape[1])
         assert packed.scales.tolist() == bits
         assert packed.tensor_scale.item() == whole
@@ -56,17 +58,41 @@ def same(how, matrix):
     assert decode(packed, matrix.shape[1], torch.float32).tolist() == values
 
 
-@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize(("how", "fit"), WAYS)
 @settings(max_examples=60, deadline=None)
 @given(matrix=matrices())
-def test_the_codec_is_the_reference_bit_for_bit(how, matrix):
-    same(how, matrix)
+def test_the_codec_is_the_reference_bit_for_bit(how, fit, matrix):
+    same(how, matrix, fit)
 
 
-@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize(("how", "fit"), WAYS)
 @pytest.mark.parametrize("value", [0.0, -0.0, 1e-45, 1e-38, 448.0, 1e30, -(2.0**-126)])
-def test_extremes_are_the_references_too(how, value):
-    same(how, torch.full((2, 17), value))
+def test_extremes_are_the_references_too(how, fit, value):
+    same(how, torch.full((2, 17), value), fit)
+
+
+def test_fitted_scales_of_many_sizes_are_the_references():
+    same("nvfp4", torch.randn(6, 64) * torch.logspace(-6, 6, 6)[:, None], fit=True)
+
+
+def test_fitting_scales_takes_an_eighth_off_the_error_and_never_adds_to_a_block():
+    matrix = torch.randn(64, 512)
+    plain, fitted = (
+        (decode(encode(matrix, "nvfp4", fit=fit), 512, torch.float32) - matrix)
+        .unflatten(1, (-1, 16)).square().sum(2)
+        for fit in (False, True)
+    )  # fmt: skip
+    assert (fitted <= plain * (1 + 1e-4)).all()
+    assert fitted.sum().sqrt() < 0.88 * plain.sum().sqrt()
+
+
+def test_weights_are_fitted_and_what_they_multiply_is_not():
+    weight, x = torch.randn(24, 48), torch.randn(5, 48)
+    layer = QuantizedLinear.of(weight, None, "nvfp4")
+    assert torch.equal(layer.codes, encode(weight, "nvfp4", fit=True).codes)
+    layer.way = "emulate"
+    plain = decode(encode(x, "nvfp4"), 48, torch.float32)
+    assert torch.equal(layer(x), nn.functional.linear(plain, layer.weight_as(torch.float32)))
 
 
 @pytest.mark.parametrize("value", [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
@@ -83,12 +109,14 @@ def test_halves_go_to_the_even_code_and_their_neighbours_to_the_nearest(value):
 
 
 @pytest.mark.parametrize("how", FORMATS)
-def test_what_a_format_can_say_comes_back_unchanged(how):
+@pytest.mark.parametrize("fit", [False, True])
+def test_what_a_format_can_say_comes_back_unchanged(how, fit):
     if how == "nvfp4":
         matrix = torch.tensor([E2M1 + tuple(-v for v in E2M1)]) * 448
     else:
         matrix = torch.tensor([[448.0, -0.5, 2.0**-9, 13.0, 0.0]])
-    assert torch.equal(decode(encode(matrix, how), matrix.shape[1], torch.float32), matrix)
+    packed = encode(matrix, how, fit=fit)
+    assert torch.equal(decode(packed, matrix.shape[1], torch.float32), matrix)
 
 
 @pytest.mark.parametrize("how", FORMATS)
@@ -98,10 +126,13 @@ def test_no_scale_is_zero_even_of_zeros(how):
     assert torch.equal(decode(packed, 40, torch.float32), torch.zeros(3, 40))
 
 
-def test_a_large_matrix_is_unpacked_in_parts_to_the_same_numbers(monkeypatch):
-    packed = encode(torch.randn(50, 33), "nvfp4")
+def test_a_large_matrix_is_packed_and_unpacked_in_parts_to_the_same_numbers(monkeypatch):
+    matrix = torch.randn(50, 33)
+    packed = encode(matrix, "nvfp4", fit=True)
     whole = decode(packed, 33, torch.bfloat16)
     monkeypatch.setattr("longtake.quantize.codec.AT_ONCE", 100)
+    parts = encode(matrix, "nvfp4", fit=True)
+    assert all(torch.equal(a, b) for a, b in zip(parts, packed, strict=True))
     assert torch.equal(decode(packed, 33, torch.bfloat16), whole)
 
 

@@ -10,9 +10,11 @@ from longtake.checkpoints import save_state
 from longtake.config import Cue
 from longtake.errors import SettingError, StateError, WeightsError
 from longtake.model import Transformer
+from longtake.quantize import codec
 from longtake.rollout.cues import faded
 from longtake.rollout.film import replay
 from longtake.rollout.grid import Grid
+from longtake.rollout.numerics import numerics_hash
 from longtake.rollout.snapshot import Identity, Snapshot, load_snapshot, save_snapshot
 from longtake.rollout.take import Committed, Step, Take
 from longtake.samplers import sampler_of
@@ -279,3 +281,12 @@ def test_a_prompt_that_gains_weight_is_blended_chunk_by_chunk():
 def test_a_prompt_that_gains_no_time_holds_at_once():
     one, other = [(0, (torch.zeros(2, 3, 3), torch.ones(2, 3, dtype=torch.bool)))], []
     assert faded(one, other, Grid(2)) == tuple(one)
+
+
+def test_a_fingerprint_tells_which_layers_are_in_few_bits_and_how_they_are_rounded(monkeypatch):
+    cpu, plain = torch.device("cpu"), torch.float32
+    hashes = [numerics_hash(cpu, plain, low) for low in (None, "fp8", "nvfp4", "nvfp4")]
+    assert len(set(hashes)) == 3
+    monkeypatch.setattr(codec, "STEPS", ())
+    assert numerics_hash(cpu, plain, "nvfp4") not in hashes
+    assert numerics_hash(cpu, plain) == hashes[0]

@@ -178,12 +178,14 @@ def _watching(denoiser: Transformer, seen: dict[str, Tensor]) -> Iterator[None]:
 def _output_error(
     x: Float[Tensor, "n columns"], matrix: Float[Tensor, "rows columns"], how: Rounding
 ) -> float:
-    return _error([_rounded(x, how) @ _rounded(matrix, how).T], [x @ matrix.T])
+    return _error([_rounded(x, how) @ _rounded(matrix, how, fit=True).T], [x @ matrix.T])
 
 
-def _rounded(values: Float[Tensor, "a b"], how: Rounding) -> Float[Tensor, "a b"]:
+def _rounded(
+    values: Float[Tensor, "a b"], how: Rounding, *, fit: bool = False
+) -> Float[Tensor, "a b"]:
     if how in ("fp8", "nvfp4"):
-        return decode(encode(values, how), values.shape[1], torch.float32)
+        return decode(encode(values, how, fit=fit), values.shape[1], torch.float32)
     return values.to(DTYPES[how]).float()
 
 

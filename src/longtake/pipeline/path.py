@@ -25,7 +25,7 @@ from longtake.model import Share, Transformer
 from longtake.model.embeddings import FEW_ROWS
 from longtake.parallel import ALL, Team
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
-from longtake.pipeline.precision import name_of
+from longtake.pipeline.precision import low_format, name_of
 from longtake.rollout.asked import check_chunks, check_film
 from longtake.rollout.cues import faded, later_seeds, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
@@ -119,7 +119,9 @@ class Pipeline:
             device=self.device.type,
             processor=processor_of(self.device),
             torch=str(torch.__version__),
-            numerics=numerics_hash(self.device, self.transformer.head_table.dtype),
+            numerics=numerics_hash(
+                self.device, self.transformer.head_table.dtype, low_format(self.precision)
+            ),
         )
 
     # As a decorator it holds while the generator works and not in between, in the caller's code.

@@ -74,6 +74,11 @@ def precision_named(told: str) -> Precision:
     return next((known for known in get_args(Precision) if known == told), "bf16")
 
 
+def low_format(precision: str) -> Format | None:
+    """The format of weights in few bits, if an arithmetic has some."""
+    return next((known for known in get_args(Format) if known == precision), None)
+
+
 def name_of(dtype: torch.dtype) -> str:
     """The name of a type that weights are not packed in."""
     return next(name for name, known in _DTYPES.items() if known == dtype)

@@ -21,7 +21,13 @@ LEAST_E4M3 = 2.0**-9
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Values of the codes 0 to 7; bit 3 is the sign."""
 AT_ONCE = 2**23
-"""Most values of nvfp4 unpacked at once: it bounds the memory beside the result."""
+"""Most values of nvfp4 packed or unpacked at once: it bounds the memory beside the result."""
+STEPS = (-1, 1, 4, 5)
+"""Codes away from the plain one of a block's scale that are tried for weights.
+
+One below cuts the largest value off; those above put it to where the next below it lie better. Of
+normal numbers they take 13% off the error; all from -8 to 8 would take 14%.
+"""
 # A tie goes to the code whose last bit is 0: up at 0.75, 1.75 and 3.5, whose borders are the
 # numbers of fp32 just below them; down at the others.
 _BORDERS = (0.25, 0.75 - 2.0**-24, 1.25, 1.75 - 2.0**-23, 2.5, 3.5 - 2.0**-22, 5.0)
@@ -38,9 +44,27 @@ class Packed(NamedTuple):
     """nvfp4: what all scales are multiplied with."""
 
 
-def encode(values: Float[Tensor, "rows columns"], how: Format) -> Packed:
-    """Round a matrix to a format, in fp32; columns are filled up to whole blocks with zeros."""
-    return Packed(*ops.to_fp8(values), None) if how == "fp8" else _encode_nvfp4(values.float())
+def encode(values: Float[Tensor, "rows columns"], how: Format, *, fit: bool = False) -> Packed:
+    """Round a matrix to a format, in fp32; columns are filled up to whole blocks with zeros.
+
+    Plainly, the scale of a block of nvfp4 makes its largest value 6. Fitted, it is the one of that
+    and `STEPS` whose squared errors sum to the least; of sums as small, the first.
+
+    Args:
+        values: The matrix.
+        how: The format.
+        fit: For weights, which are rounded once; it takes six times as long. fp8 has no blocks.
+
+    Source: Cook et al. 2025 (Four Over Six, arXiv 2512.02010), with more scales than two.
+    """
+    if how == "fp8":
+        return Packed(*ops.to_fp8(values), None)
+    padded = F.pad(values.float(), (0, -values.shape[1] % BLOCK))
+    whole = over(padded.abs().amax(), E4M3_MAX * E2M1_MAX).clamp_min(LEAST_SCALE)
+    rows = max(AT_ONCE // padded.shape[1], 1)
+    parts = [_pack(part.unflatten(1, (-1, BLOCK)), whole, fit) for part in padded.split(rows)]
+    codes, scales = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Packed(codes, scales, whole[None])
 
 
 def decode(packed: Packed, columns: int, dtype: torch.dtype) -> Float[Tensor, "rows columns"]:
@@ -61,18 +85,51 @@ def stored_shape(rows: int, columns: int, how: Format) -> tuple[tuple[int, ...],
     return (rows, blocks * BLOCK // 2), (rows, blocks)
 
 
-def _encode_nvfp4(values: Float[Tensor, "rows columns"]) -> Packed:
-    padded = F.pad(values, (0, -values.shape[1] % BLOCK))
-    blocks = padded.unflatten(1, (-1, BLOCK))
-    whole = over(values.abs().amax(), E4M3_MAX * E2M1_MAX).clamp_min(LEAST_SCALE)
+def _pack(
+    blocks: Float[Tensor, "rows blocks block"], whole: Float[Tensor, ""], fit: bool
+) -> tuple[UInt8[Tensor, "rows bytes"], UInt8[Tensor, "rows blocks"]]:
     most = blocks.abs().amax(dim=2)
-    scales = (over(most, E2M1_MAX) / whole).clamp(LEAST_E4M3, E4M3_MAX).to(E4M3)
-    scaled = (blocks / (scales.float() * whole)[:, :, None]).flatten(1)
-    borders = torch.tensor(_BORDERS, device=values.device)
+    plain = (over(most, E2M1_MAX) / whole).clamp(LEAST_E4M3, E4M3_MAX).to(E4M3).view(torch.uint8)
+    scales, codes = plain, _codes(blocks, plain, whole)
+    if fit:
+        least = _squares(blocks, codes, scales, whole)
+        for step in STEPS:
+            # The codes of e4m3 above zero rise as their numbers do, up to that of 448.
+            tried = (plain.int() + step).clamp(1, 0x7E).to(torch.uint8)
+            other = _codes(blocks, tried, whole)
+            squares = _squares(blocks, other, tried, whole)
+            better = squares < least
+            least = torch.where(better, squares, least)
+            scales = torch.where(better, tried, scales)
+            codes = torch.where(better[:, :, None], other, codes)
+    codes = codes.flatten(1)
+    return codes[:, 0::2] | codes[:, 1::2] << 4, scales
+
+
+def _codes(
+    blocks: Float[Tensor, "rows blocks block"],
+    scales: UInt8[Tensor, "rows blocks"],
+    whole: Float[Tensor, ""],
+) -> UInt8[Tensor, "rows blocks block"]:
+    scaled = blocks / (scales.view(E4M3).float() * whole)[:, :, None]
+    borders = torch.tensor(_BORDERS, device=blocks.device)
     codes = torch.bucketize(scaled.abs(), borders, out_int32=True).to(torch.uint8)
-    codes |= (scaled < 0).to(torch.uint8) << 3
-    bytes_ = codes[:, 0::2] | codes[:, 1::2] << 4
-    return Packed(bytes_, scales.view(torch.uint8), whole[None])
+    return codes | (scaled < 0).to(torch.uint8) << 3
+
+
+def _squares(
+    blocks: Float[Tensor, "rows blocks block"],
+    codes: UInt8[Tensor, "rows blocks block"],
+    scales: UInt8[Tensor, "rows blocks"],
+    whole: Float[Tensor, ""],
+) -> Float[Tensor, "rows blocks"]:
+    """Sums of the squared errors, in the tensor's scale, which keeps them in the range of fp32."""
+    said = _signed(blocks.device)[codes.int()] * scales.view(E4M3).float()[:, :, None]
+    squares = (said - blocks / whole).square()
+    # In a fixed order, so that sums that are nearly the same compare alike everywhere.
+    while squares.shape[2] > 1:
+        squares = torch.add(*squares.chunk(2, dim=2))
+    return squares[:, :, 0]
 
 
 def _unpacked(
@@ -80,7 +137,7 @@ def _unpacked(
 ) -> Iterator[Float[Tensor, "rows columns"]]:
     """A few rows at a time, with the zeros that fill up the last block."""
     assert packed.tensor_scale is not None
-    signed = torch.tensor((*E2M1, *(-v for v in E2M1)), device=packed.codes.device)
+    signed = _signed(packed.codes.device)
     # Both values of each byte.
     pairs = torch.stack((signed.repeat(16), signed.repeat_interleave(16)), dim=1)
     for codes, scales in zip(
@@ -89,3 +146,8 @@ def _unpacked(
         blocks = F.embedding(codes.int(), pairs).flatten(1).unflatten(1, (-1, BLOCK))
         wide = blocks * scales.float()[:, :, None] * packed.tensor_scale
         yield wide.flatten(1).to(dtype)
+
+
+def _signed(device: torch.device) -> Float[Tensor, " 16"]:
+    """The values of the codes 0 to 15."""
+    return torch.tensor((*E2M1, *(-v for v in E2M1)), device=device)

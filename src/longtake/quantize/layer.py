@@ -44,7 +44,7 @@ class QuantizedLinear(nn.Module):
         """The layer that comes nearest to these weights."""
         with torch.device("meta"):
             layer = cls(len(weight), weight.shape[1], how, bias)
-        packed = encode(weight.detach(), how)
+        packed = encode(weight.detach(), how, fit=True)
         layer.codes, layer.scales = _still(packed.codes), _still(packed.scales)
         if packed.tensor_scale is not None:
             layer.tensor_scale = _still(packed.tensor_scale)

@@ -18,6 +18,7 @@ from longtake.quantize.codec import (
     E4M3_MAX,
     LEAST_E4M3,
     LEAST_SCALE,
+    STEPS,
 )
 
 Matrix = Sequence[Sequence[float]]
@@ -75,7 +76,9 @@ def decode_fp8(codes: Sequence[Sequence[int]], scales: Sequence[float]) -> list[
     ]
 
 
-def encode_nvfp4(matrix: Matrix) -> tuple[list[list[int]], list[list[int]], float]:
+def encode_nvfp4(
+    matrix: Matrix, *, fit: bool = False
+) -> tuple[list[list[int]], list[list[int]], float]:
     """Bytes of every row, code of each block's scale, and the scale of all."""
     whole = max(F32(max(_most(row) for row in matrix)) / F32(E4M3_MAX * E2M1_MAX), F32(LEAST_SCALE))
     all_bytes, all_scales = [], []
@@ -86,9 +89,13 @@ def encode_nvfp4(matrix: Matrix) -> tuple[list[list[int]], list[list[int]], floa
         for start in range(0, len(padded), BLOCK):
             block = padded[start : start + BLOCK]
             wanted = float(F32(_most(block)) / F32(E2M1_MAX) / whole)
-            scales.append(e4m3_code(max(wanted, LEAST_E4M3)))
-            divisor = F32(e4m3_value(scales[-1])) * whole
-            codes += [e2m1_code(float(F32(value) / divisor)) for value in block]
+            plain = e4m3_code(max(wanted, LEAST_E4M3))
+            tried = (
+                [plain, *(min(max(plain + step, 1), 0x7E) for step in STEPS)] if fit else [plain]
+            )
+            # The first of the best, as `min` has it.
+            scales.append(min(tried, key=lambda scale: _squares(block, scale, whole)))
+            codes += _block_codes(block, scales[-1], whole)
         all_bytes.append([a | b << 4 for a, b in zip(codes[::2], codes[1::2], strict=True)])
         all_scales.append(scales)
     return all_bytes, all_scales, float(whole)
@@ -110,6 +117,23 @@ def decode_nvfp4(
         ]
         matrix.append(values[:columns])
     return matrix
+
+
+def _block_codes(block: Sequence[float], scale: int, whole: np.float32) -> list[int]:
+    divisor = F32(e4m3_value(scale)) * whole
+    return [e2m1_code(float(F32(value) / divisor)) for value in block]
+
+
+def _squares(block: Sequence[float], scale: int, whole: np.float32) -> float:
+    """Sum of a block's squared errors in the scale of all; its halves are added up in pairs."""
+    said = [
+        F32(e2m1_value(code)) * F32(e4m3_value(scale)) for code in _block_codes(block, scale, whole)
+    ]
+    squares = [(a - F32(value) / whole) ** 2 for a, value in zip(said, block, strict=True)]
+    while len(squares) > 1:
+        half = len(squares) // 2
+        squares = [a + b for a, b in zip(squares[:half], squares[half:], strict=True)]
+    return float(squares[0])
 
 
 def _most(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from longtake.quantize.layout import check_sums, fault_of
 from longtake.quantize.product import has_units
 
 ROUNDING: dict[Format, float] = {"fp8": 0.04, "nvfp4": 0.14}
-"""Most relative error of a matrix of normal numbers; e4m3 has 0.026, nvfp4 0.095."""
+"""Most relative error of a matrix of normal numbers; e4m3 has 0.026, nvfp4 0.095, fitted 0.082."""
 ROWS, COLUMNS, TOKENS = 256, 320, 384
 """Of the product tried: whole steps of every kernel, and not square."""
 
@@ -58,14 +58,14 @@ def _codec(how: Format, device: torch.device) -> Trial:
     matrix[0] *= 1e-30
     matrix[1] *= 1e5
     matrix[2] = 0
-    packed = encode(matrix.to(device), how)
+    packed = encode(matrix.to(device), how, fit=True)
     rows = matrix.tolist()
     if how == "fp8":
         codes, scales = reference.encode_fp8(rows)
         values = reference.decode_fp8(codes, scales)
         same = packed.scales.tolist() == scales
     else:
-        codes, bits, whole = reference.encode_nvfp4(rows)
+        codes, bits, whole = reference.encode_nvfp4(rows, fit=True)
         values = reference.decode_nvfp4(codes, bits, whole, matrix.shape[1])
         assert packed.tensor_scale is not None
         same = packed.scales.tolist() == bits and packed.tensor_scale.item() == whole

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from longtake.config import AutoencoderConfig, TransformerConfig
 from longtake.model import Transformer
+from longtake.quantize import Format, low_layers, quantize
 from longtake.vae import Autoencoder
 
 _LATENTS = 8
@@ -30,17 +31,22 @@ def processor_of(device: torch.device) -> str:
 
 
 @torch.no_grad()
-def numerics_hash(device: torch.device, dtype: torch.dtype) -> str:
+def numerics_hash(device: torch.device, dtype: torch.dtype, low: Format | None = None) -> str:
     """Hash of what a tiny fixed model makes of fixed numbers, here and now.
 
     It changes with the machine's arithmetic and with ours: two chunks are run and decoded, so
     that every operation of a take is among them. Its inputs come from a counter, not from torch,
     and one thread computes it, so that the number of threads does not show.
+
+    Args:
+        device: Where takes are made.
+        dtype: What they are computed in.
+        low: Format of weights in few bits; which layers they are and how they are rounded shows.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _fingerprint(device, dtype)
+        return _fingerprint(device, dtype, low)
     finally:
         torch.set_num_threads(threads)
 
@@ -55,7 +61,7 @@ def fix_threads(threads: int | None = None) -> None:
     torch.set_num_threads(threads or 1 << (torch.get_num_threads().bit_length() - 1))
 
 
-def _fingerprint(device: torch.device, dtype: torch.dtype) -> str:
+def _fingerprint(device: torch.device, dtype: torch.dtype, low: Format | None) -> str:
     draws = np.random.Generator(np.random.Philox(key=20260101))
 
     def noise(*shape: int) -> Float[Tensor, "*shape"]:
@@ -65,6 +71,8 @@ def _fingerprint(device: torch.device, dtype: torch.dtype) -> str:
     for part in (denoiser, decoder):
         part.to(device, dtype).eval()
         _fill(part, noise)
+    if low is not None:
+        quantize(denoiser, low, low_layers(denoiser, low))
     text, mask = noise(2, 8, _TEXT), torch.ones(2, 8, dtype=torch.bool, device=device)
     latents, level = noise(2, _LATENTS, 3, 4, 6), torch.full((2, 3), 0.5, device=device)
     first, state = denoiser.advance(latents, level, text, mask, (3,))
