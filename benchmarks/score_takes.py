@@ -10,7 +10,6 @@ change, picture, recall, cost.
 
 import argparse
 import json
-import random
 import resource
 import statistics
 import sys
@@ -20,9 +19,27 @@ from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
-from take_measures import (
+
+from longtake.config import FPS, SampleConfig, frames_for
+from longtake.evaluate.drift import Drift, curves, drift_of
+from longtake.evaluate.reader.read import FOLDER, Reader, load_reader
+from longtake.evaluate.rolls import (
+    COLUMNS,
+    Maker,
+    borders_of,
+    by_beat,
+    chunks_of,
+    first_frame,
+    roll,
+    script_of,
+    state_bytes,
+    texts_of,
+    true_film,
+    window_frames,
+)
+from longtake.evaluate.round_trip import round_trip
+from longtake.evaluate.takes import (
     BEAT_FRAMES,
     Film,
     Recalled,
@@ -38,25 +55,12 @@ from take_measures import (
     recall_script,
     share_right,
 )
-from take_rolls import COLUMNS, Maker, chunks_of, roll, state_bytes, true_film, window_frames
-
-from longtake.config import FPS, SampleConfig, frames_for
-from longtake.evaluate.drift import Drift, curves, drift_of
-from longtake.evaluate.reader.read import FOLDER, Reader, load_reader
-from longtake.evaluate.round_trip import round_trip
 from longtake.pipeline import Pipeline, device_of, load
-from longtake.rollout.grid import Grid
 from longtake.rollout.take import Committed
-from longtake.world.level import ACTION, FIRST, Level
-from longtake.world.screenwriter import BEAT_S, sample_script
-from longtake.world.script import GAPS_S, Beat, Script, render_script
-from longtake.world.window import Window, tell_window
+from longtake.world.screenwriter import BEAT_S
+from longtake.world.script import GAPS_S, Beat, Script
 
 PARTS = ("scripts", "long", "change", "picture", "recall", "cost")
-KNOWN = replace(
-    ACTION, name="known", kinds=FIRST.kinds, colours=FIRST.colours, grounds=FIRST.grounds
-)
-"""Scripts with the subjects and grounds that the reader tells surely."""
 EARLY, LATE = (0, 1), (10, 11)
 """Beats of the first ten seconds, and of the last ten of a minute."""
 COST_S = (5, 20, 60, 300)
@@ -117,11 +121,6 @@ def settings_of(pipe: Pipeline, options: argparse.Namespace, number: int) -> Sam
     return replace(own, steps=options.steps or own.steps, seed=options.seed + number)
 
 
-def script_of(seed: int, number: int, level: Level = KNOWN) -> Script:
-    """The script of a number; another number or seed is another script."""
-    return sample_script(np.random.default_rng((seed, number, 60)), level)
-
-
 def measure(
     maker: Maker, script: Script, reader: Reader, parts: Sequence[str], number: int
 ) -> Iterator[dict]:
@@ -140,16 +139,6 @@ def measure(
                 yield {"part": part, "number": number, **row}
             took_s = time.perf_counter() - start
             print(f"script {number}, {part}: {took_s:.0f} s", file=sys.stderr, flush=True)
-
-
-def texts_of(script: Script, grid: Grid, seconds: int, number: int) -> tuple[str, ...]:
-    """The caption in force in each chunk, told again in each beat."""
-    chunk_s = 4 * grid.size / FPS
-    chunks = round(min(seconds, script.length_s) / chunk_s)
-    window = Window(script=script, first=0, chunks=chunks, chunk_s=chunk_s)
-    said = tell_window(window, random.Random(f"takes {number}"), KNOWN, "again")
-    # A script that is over begins again.
-    return (said * -(-seconds // script.length_s))[: round(seconds / chunk_s)]
 
 
 def scripts_rows(maker: Maker, script: Script, reader: Reader, number: int) -> Iterator[dict]:
@@ -186,11 +175,6 @@ def long_rows(maker: Maker, script: Script, reader: Reader, number: int) -> Iter
     yield {"who": "model", "late": attributes(torch.cat(kept), script, range(beats), reader)}
 
 
-def borders_of(grid: Grid, frames: int) -> list[int]:
-    """Frames with which chunks begin."""
-    return [grid.frames(chunk).start for chunk in range(1, grid.chunks(frames))]
-
-
 def change_rows(maker: Maker, script: Script, reader: Reader, number: int) -> Iterator[dict]:
     """The light is told to change at a beat; before, nothing may, and after, nothing else."""
     length, light = CHANGE_BEAT + 2, ("sunset", "night")[number % 2]
@@ -219,16 +203,10 @@ def change_rows(maker: Maker, script: Script, reader: Reader, number: int) -> It
         yield {"who": who, **asdict(prompt_change(one, other, at, light, reader))}
 
 
-def by_beat(said: Sequence[str], per_beat: int) -> tuple[str, ...]:
-    """The caption of each beat for each of its chunks."""
-    return tuple(text for text in said for _ in range(per_beat))
-
-
 def picture_rows(maker: Maker, script: Script, reader: Reader, number: int) -> Iterator[dict]:
     """A true first frame as the picture: is it kept, and who is in it?"""
     true = true_film(maker, script, BEAT_S)
-    size = {"height": maker.settings.height, "width": maker.settings.width}
-    picture = render_script(script, frames=1, device=maker.pipe.device, **size)[0]
+    picture = first_frame(maker, script)
     texts = texts_of(script, maker.grid, BEAT_S, number)
     made = torch.cat(list(chunks_of(maker, texts, picture=picture)))
     again = round_trip(maker.pipe.autoencoder, picture.expand(1, 5, -1, -1, -1))[0, 0].cpu()
@@ -238,12 +216,13 @@ def picture_rows(maker: Maker, script: Script, reader: Reader, number: int) -> I
 
 
 def recall_rows(maker: Maker, script: Script, reader: Reader, number: int) -> Iterator[dict]:
-    """A subject of unnamed colour leaves and returns, with each kind of memory."""
+    """A subject leaves and returns whose colour only the first frame says; by kind of memory."""
     gap_s = GAPS_S[number % len(GAPS_S)]
     away = recall_script(script, gap_s)
     texts = by_beat(plain_captions(away, colours=False), maker.per_beat)
+    begins = first_frame(maker, away)
     for column in COLUMNS:
-        film = roll(maker, texts, column, exit_chunk=2 * maker.per_beat)
+        film = roll(maker, texts, column, exit_chunk=2 * maker.per_beat, picture=begins)
         yield {"who": column, "recalled": recall(film, away, reader)}
     yield {"who": "truth", "recalled": recall(true_film(maker, away, away.length_s), away, reader)}
 

@@ -21,6 +21,7 @@ from longtake.cli.animatic import animatic
 from longtake.cli.batch import batch
 from longtake.cli.bench import bench
 from longtake.cli.branch import branch
+from longtake.cli.compare import compare
 from longtake.cli.data import data
 from longtake.cli.drift import drift
 from longtake.cli.evaluate import evaluate
@@ -68,6 +69,7 @@ app.command(App(name="finetune", default_command=finetune))
 app.command(lora)
 app.command(App(name="evaluate", default_command=evaluate))
 app.command(App(name="drift", default_command=drift))
+app.command(compare)
 app.command(App(name="bench", default_command=bench))
 
 
@@ -190,6 +192,11 @@ _VERBS = {
         missing="the film is missing; try: longtake drift film.mp4",
         one="one film is measured at a time, got {!r} as well; put a name with spaces in quotes",
         dash="a name that starts with - goes after --",
+    ),
+    "compare chain": _Verb(
+        missing="an option is missing; try: longtake compare chain --scripts 4",
+        one="a comparison takes options only, got {!r}; try: longtake compare chain --scripts 4",
+        dash="options begin with --",
     ),
     "bench": _Verb(
         missing="an option is missing; try: longtake bench --model previz",

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from longtake.config import FPS
-from longtake.evaluate.drift import MEASURES, Drift, curves, cuts_of, steps
+from longtake.evaluate.drift import MEASURES, Curves, Drift, curves, cuts_of, steps
 from longtake.evaluate.metrics import Marks, mark
 from longtake.evaluate.reader.read import Reader
 from longtake.evaluate.reader.readings import FilmReading
@@ -47,14 +47,26 @@ def facts_at(script: Script, told: ScriptTruth, beat: int) -> list[Fact]:
     return facts
 
 
-def beat_film(film: Film, beat: int) -> Film:
+def beat_film(film: Film, beat: int) -> UInt8[Tensor, "beat height width 3"]:
     """The frames of a beat."""
     return film[beat * BEAT_FRAMES : (beat + 1) * BEAT_FRAMES + 1]
 
 
 def attributes(film: Film, script: Script, beats: Sequence[int], reader: Reader) -> Marks:
     """Which attributes are right in some beats; a film is a minute or more, the script goes on."""
-    told, world, total = script_truth(script, height=64, width=112), expectations(), {}
+    return marks_in(film, script, truth_of(script), beats, reader)
+
+
+def truth_of(script: Script) -> ScriptTruth:
+    """What is true of a script, seen in small; takes seconds."""
+    return script_truth(script, height=64, width=112)
+
+
+def marks_in(
+    film: Film, script: Script, told: ScriptTruth, beats: Sequence[int], reader: Reader
+) -> Marks:
+    """The same where what is true of the script is known already."""
+    world, total = expectations(), {}
     for beat in beats:
         part = beat_film(film, beat)
         reading = reader.read(part.to(reader.device), FPS)
@@ -94,15 +106,31 @@ def border_change(made: Film, true: Film, borders: Sequence[int]) -> tuple[float
 
     Jumps of the true film, cuts and switches of light, do not count.
     """
-    one, other = curves([made], FPS), curves([true], FPS)
-    keep = steps(other, cuts_of(other.change))
+    return change_over(curves([made], FPS), curves([true], FPS), borders)
+
+
+def change_over(one: Curves, true: Curves, borders: Sequence[int]) -> tuple[float, float]:
+    """The same of films that are measured already."""
+    keep = steps(true, cuts_of(true.change))
     at = np.zeros(len(keep), dtype=bool)
     at[[frame for frame in borders if frame < len(keep)]] = True
-    across, elsewhere = keep & at, keep & ~at
-    return tuple(
-        float(one.change[rows].mean() / max(other.change[rows].mean(), 1e-6))
-        for rows in (across, elsewhere)
-    )  # pyrefly: ignore
+    return _over(one, true, keep & at), _over(one, true, keep & ~at)
+
+
+def _over(one: Curves, true: Curves, rows: Bool[np.ndarray, " frames"]) -> float:
+    if not rows.any():
+        return math.nan
+    return float(one.change[rows].mean() / max(true.change[rows].mean(), 1e-6))
+
+
+def excess_change(one: Curves, true: Curves) -> Float[np.ndarray, " frames"]:
+    """Levels by which each frame changes more than the same frame of the true film.
+
+    Where the true film jumps nothing is asked. Summed over a film it is the same whether a change
+    comes at once or is spread over many frames, so that no smoothing of joins hides it.
+    """
+    keep = steps(true, cuts_of(true.change))
+    return np.where(keep, np.maximum(one.change - true.change, 0), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +179,24 @@ class Recalled:
     """1 if the colour is the same, else 0; not seen is 0."""
     before: str | None
     after: str | None
+
+
+def returned(film: Film, script: Script, told: ScriptTruth, reader: Reader) -> float | None:
+    """Share of colour and kind that are right once the first subject has returned; both are named.
+
+    None where the film ends before.
+    """
+    beat = away_of(script)[1] + 1
+    if beat >= len(script.beats) or len(film) <= (beat + 1) * BEAT_FRAMES:
+        return None
+    facts = [
+        fact for fact in facts_at(script, told, beat)
+        if fact.subject == 0 and fact.attribute in ("colour", "kind")
+    ]  # fmt: skip
+    reading = reader.read(beat_film(film, beat).to(reader.device), FPS)
+    marks = mark(facts, reading, expectations())
+    values = [value for name in ("colour", "kind") for value in marks.get(name, [])]
+    return float(np.mean(values)) if values else None
 
 
 def recall(film: Film, script: Script, reader: Reader) -> Recalled:

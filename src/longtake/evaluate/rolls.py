@@ -1,9 +1,11 @@
-"""Takes as a model makes them of scripts, with its own memory and with less."""
+"""Takes as a model makes them of scripts, with its own memory and with less; and the true films."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -16,19 +18,26 @@ from longtake.model import LayerState, State
 from longtake.pipeline import Pipeline
 from longtake.rollout.grid import Grid
 from longtake.rollout.pixels import from_bytes, to_bytes
-from longtake.rollout.take import Committed, Take
+from longtake.rollout.take import Committed, Condition, Take
 from longtake.samplers import sampler_of
 from longtake.vae.autoencoder import StreamCache
-from longtake.world.screenwriter import BEAT_S
+from longtake.world.level import ACTION, FIRST, Level
+from longtake.world.screenwriter import BEAT_S, sample_script
 from longtake.world.script import Script, render_script
+from longtake.world.window import Window, tell_window
 
 Film = UInt8[Tensor, "frames height width 3"]
+Picture = UInt8[Tensor, "height width 3"]
 Column = Literal["state", "zeroed", "window", "chained"]
 COLUMNS: tuple[Column, ...] = ("state", "zeroed", "window", "chained")
 CLIP_CHUNKS = 5
 """Chunks of a clip of a chain: about six seconds."""
 Remember = Callable[[int, State | None, list[Tensor]], State | None]
-"""What is remembered before a chunk, of the state and of the latents so far."""
+"""What is remembered before a chunk, of the state and of the last two chunks' latents."""
+KNOWN = replace(
+    ACTION, name="known", kinds=FIRST.kinds, colours=FIRST.colours, grounds=FIRST.grounds
+)
+"""Scripts with the subjects and grounds that the reader tells surely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +96,7 @@ def chunks_of(
     texts: Sequence[str],
     *,
     remember: Remember = lambda _chunk, state, _latents: state,
-    picture: UInt8[Tensor, "height width 3"] | None = None,
+    picture: Picture | None = None,
 ) -> Iterator[Film]:
     """Frames of one chunk after the other.
 
@@ -111,11 +120,41 @@ def chunks_of(
         yield to_bytes(maker.pipe.autoencoder.decode(done.latents, cache)[0]).cpu()
 
 
-@torch.no_grad()
+def script_of(seed: int, number: int, level: Level = KNOWN) -> Script:
+    """The script of a number; another number or seed is another script."""
+    return sample_script(np.random.default_rng((seed, number, 60)), level)
+
+
+def texts_of(script: Script, grid: Grid, seconds: int, number: int) -> tuple[str, ...]:
+    """The caption in force in each chunk, told again in each beat."""
+    chunk_s = TEMPORAL_STRIDE * grid.size / FPS
+    chunks = round(min(seconds, script.length_s) / chunk_s)
+    window = Window(script=script, first=0, chunks=chunks, chunk_s=chunk_s)
+    said = tell_window(window, random.Random(f"takes {number}"), KNOWN, "again")
+    # A script that is over begins again.
+    return (said * -(-seconds // script.length_s))[: round(seconds / chunk_s)]
+
+
+def by_beat(said: Sequence[str], per_beat: int) -> tuple[str, ...]:
+    """The caption of each beat for each of its chunks."""
+    return tuple(text for text in said for _ in range(per_beat))
+
+
+def borders_of(grid: Grid, frames: int, every: int = 1) -> list[int]:
+    """Frames with which chunks begin, or clips of so many chunks."""
+    return [grid.frames(chunk).start for chunk in range(every, grid.chunks(frames), every)]
+
+
 def true_film(maker: Maker, script: Script, seconds: float) -> Film:
     """A script as the model could at best show it: through the autoencoder chunk by chunk."""
+    return torch.cat(list(true_parts(maker, script, seconds)))
+
+
+@torch.no_grad()
+def true_parts(maker: Maker, script: Script, seconds: float) -> Iterator[Film]:
+    """The frames of a true film, one chunk after the other."""
     size = {"height": maker.settings.height, "width": maker.settings.width}
-    coder, frames, parts = maker.pipe.autoencoder, round(seconds * FPS) + 1, []
+    coder, frames = maker.pipe.autoencoder, round(seconds * FPS) + 1
     encoder, decoder = StreamCache(), StreamCache()
     for chunk in range(maker.grid.chunks(frames)):
         here = maker.grid.frames(chunk)
@@ -123,12 +162,23 @@ def true_film(maker: Maker, script: Script, seconds: float) -> Film:
             script, frames=len(here), start_s=here.start / FPS, device=maker.pipe.device, **size
         )
         latents = coder.encode(from_bytes(part)[None], encoder)
-        parts.append(to_bytes(coder.decode(latents, decoder)[0]).cpu())
-    return torch.cat(parts)[:frames]
+        shown = to_bytes(coder.decode(latents, decoder)[0]).cpu()
+        yield shown[: frames - here.start]
+
+
+def first_frame(maker: Maker, script: Script) -> Picture:
+    """What a script begins with, as the world renders it."""
+    size = {"height": maker.settings.height, "width": maker.settings.width}
+    return render_script(script, frames=1, device=maker.pipe.device, **size)[0]
 
 
 def roll(
-    maker: Maker, texts: Sequence[str], column: Column = "state", *, exit_chunk: int = 0
+    maker: Maker,
+    texts: Sequence[str],
+    column: Column = "state",
+    *,
+    exit_chunk: int = 0,
+    picture: Picture | None = None,
 ) -> Film:
     """A whole take with one of the memories that are compared.
 
@@ -139,10 +189,11 @@ def roll(
             `window` knows the last latent frames that take as many bytes as the state; `chained`
             joins clips, each of which begins with the last frame of the one before.
         exit_chunk: First chunk after the subject has left, for `zeroed`.
+        picture: What the take begins with.
     """
     match column:
         case "state":
-            parts = chunks_of(maker, texts)
+            parts = chunks_of(maker, texts, picture=picture)
         case "zeroed":
             parts = chunks_of(
                 maker,
@@ -150,11 +201,12 @@ def roll(
                 remember=lambda chunk, state, _: (
                     emptied(state) if state is not None and chunk == exit_chunk else state
                 ),
+                picture=picture,
             )
         case "window":
-            parts = chunks_of(maker, texts, remember=_window(maker, texts))
+            parts = chunks_of(maker, texts, remember=_window(maker, texts), picture=picture)
         case "chained":
-            parts = _chained(maker, texts)
+            parts = chained(maker, texts, picture=picture)
     return torch.cat(list(parts))
 
 
@@ -192,19 +244,59 @@ def _window(maker: Maker, texts: Sequence[str]) -> Remember:
     def remember(chunk: int, state: State | None, latents: list[Tensor]) -> State | None:
         if state is None:
             return None
-        recent = torch.cat(latents, dim=2)[:, :, -window_frames(maker, state) :]
-        empty = emptied(state)._replace(latent_frames=state.latent_frames - recent.shape[2])
-        return take.commit(recent, maker.encoded(texts[chunk - 1]), empty)
+        known, said = window_frames(maker, state), maker.encoded(texts[chunk - 1])
+        return _anew(take, said, state, latents, known)
 
     return remember
 
 
-def _chained(maker: Maker, texts: Sequence[str]) -> Iterator[Film]:
-    """Clips that share a frame; each has a seed of its own and no other past."""
-    picture = None
-    for number, first in enumerate(range(0, len(texts), CLIP_CHUNKS)):
+def _anew(
+    take: Take, said: Condition, state: State, latents: Sequence[Tensor], frames: int
+) -> State:
+    """A state at the same place that has seen nothing but the last latent frames."""
+    recent = torch.cat(list(latents), dim=2)[:, :, -frames:]
+    empty = emptied(state)._replace(latent_frames=state.latent_frames - recent.shape[2])
+    return take.commit(recent, said, empty)
+
+
+def chained(
+    maker: Maker,
+    texts: Sequence[str],
+    clip_chunks: int = CLIP_CHUNKS,
+    picture: Picture | None = None,
+) -> Iterator[Film]:
+    """Clips that share a frame, by chunks; each has a seed of its own and no other past."""
+    for number, first in enumerate(range(0, len(texts), clip_chunks)):
         seed = maker.settings.seed + number
         clip = replace(maker, settings=replace(maker.settings, seed=seed))
-        film = torch.cat(list(chunks_of(clip, texts[first : first + CLIP_CHUNKS], picture=picture)))
-        yield film if picture is None else film[1:]
-        picture = film[-1]
+        shared, last = number > 0, picture
+        for part in chunks_of(clip, texts[first : first + clip_chunks], picture=picture):
+            yield part[1:] if shared else part
+            shared, last = False, part[-1]
+        picture = last
+
+
+def overlapping(
+    maker: Maker,
+    texts: Sequence[str],
+    clip_chunks: int,
+    shared: int,
+    picture: Picture | None = None,
+) -> Iterator[Film]:
+    """Clips each of which has seen the end of the one before and nothing older, by chunks.
+
+    Args:
+        maker: The model.
+        texts: The caption in force in each chunk.
+        clip_chunks: Chunks of a clip.
+        shared: Latent frames that two clips share, up to two chunks.
+        picture: What the film begins with.
+    """
+    take = maker.take()
+
+    def remember(chunk: int, state: State | None, latents: list[Tensor]) -> State | None:
+        if state is None or chunk % clip_chunks:
+            return state
+        return _anew(take, maker.encoded(texts[chunk - 1]), state, latents, shared)
+
+    return chunks_of(maker, texts, remember=remember, picture=picture)
