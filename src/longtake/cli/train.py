@@ -38,15 +38,15 @@ class TrainOptions:
     out: Path | None = None
     """Folder of the model; an unfinished run in it goes on where it stopped."""
     stage: Literal[
-        "all", "autoencoder", "transformer", "causal", "few_steps", "matching", "low", "full",
-        "tune",
+        "all", "autoencoder", "transformer", "causal", "few_steps", "matching", "decoder", "low",
+        "full", "tune",
     ] = "all"  # fmt: skip
     """Autoencoder and transformer, or one stage; causal makes a model go on chunk by chunk,
-    few_steps makes it need four steps and no guidance, matching makes those sharper.
-    sana-video-2b: low, full, tune, causal."""
+    few_steps makes it need four steps and no guidance, matching teaches those on its own takes,
+    decoder makes films flicker less. sana-video-2b: low, full, tune, causal."""
     start: Path | None = None
     """Folder of weights to go on from: an autoencoder for the transformer, a model for
-    causal, few_steps and matching."""
+    causal and what follows."""
     teacher: Path | None = None
     """Folder of the model that few_steps went on from, for matching."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -223,6 +223,9 @@ def _summary(
         f'longtake generate "a red ball bounces on grass" --model {folder} '
         f"--size {clips.width}x{clips.height} --frames {frames}"
     )
+    if stage == "decoder":
+        made = "a model whose decoder overlooks small errors"
+        clips, frames = recipe.decoder, recipe.decoder.frames
     if stage == "autoencoder":
         made = "an autoencoder"
         following = f"longtake train {shlex.quote(name)} --stage transformer --out {folder}"

@@ -84,6 +84,8 @@ class TrainConfig:
     """Weight of the autoencoder's squared error."""
     subjects: float = 0.0
     """Extra weight of the pixels of subjects and their shadows, for the autoencoder."""
+    latent_noise: float = 0.0
+    """Highest deviation of the noise that the stage decoder puts on latents, which have 1."""
     simple: float = 0.0
     """Share of renderings with scenes of the first level, which a wider world must not unlearn."""
     seed: int = 0
@@ -129,6 +131,7 @@ class TrainConfig:
             ("kl", self.kl, 0, 10**6),
             ("squared", self.squared, 0, 10**6),
             ("subjects", self.subjects, 0, 10**6),
+            ("latent_noise", self.latent_noise, 0, 2),
             ("simple", self.simple, 0, 1),
             ("seed", self.seed, 0, MAX_SEED),
             ("pool", self.pool, 1, 10**7),

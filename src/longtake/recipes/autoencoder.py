@@ -55,7 +55,7 @@ def train_autoencoder(
 
     @torch.compiler.set_stance("force_eager")
     def preview(path: Path) -> None:
-        frames = _held_out_frames(recipe, 4, device)
+        frames = held_out_frames(recipe, 4, device)
         film_strips(path, [row for pair in zip(frames, _round_trip(model, frames), strict=True)
                            for row in pair])  # fmt: skip
 
@@ -85,7 +85,7 @@ def train_autoencoder(
 @torch.no_grad()
 def measure_latents(model: Autoencoder, recipe: PrevizRecipe, device: torch.device) -> None:
     """Set the channel means and deviations that make latents of unit variance."""
-    frames = _held_out_frames(recipe, recipe.held_out, device)
+    frames = held_out_frames(recipe, recipe.held_out, device)
     means = [model.moments(to_signed(clip[None]), StreamCache())[0] for clip in frames]
     values = torch.cat(means).transpose(0, 1).flatten(1)
     model.latent_mean.copy_(values.mean(dim=1))
@@ -98,7 +98,7 @@ def measure_latents(model: Autoencoder, recipe: PrevizRecipe, device: torch.devi
 @torch.no_grad()
 def held_out_psnr(model: Autoencoder, recipe: PrevizRecipe, device: torch.device) -> float:
     """Mean over held-out clips of the PSNR after encoding and decoding, bytes to bytes."""
-    frames = _held_out_frames(recipe, recipe.held_out, device)
+    frames = held_out_frames(recipe, recipe.held_out, device)
     scores = [
         psnr(to_signed(clip[None]), to_signed(back[None]))
         for clip, back in zip(frames, _round_trip(model, frames), strict=True)
@@ -113,9 +113,10 @@ def compile_residuals(model: Autoencoder) -> None:
             module.compile(dynamic=False)
 
 
-def _held_out_frames(
+def held_out_frames(
     recipe: PrevizRecipe, clips: int, device: torch.device
 ) -> list[UInt8[Tensor, "frames height width 3"]]:
+    """Clips that are never trained on, as long and as large as the denoiser's."""
     config = recipe.transformer
     scenes = sample_scenes(
         clips, np.random.default_rng(HELD_OUT_SEED), level=level_named(recipe.level)

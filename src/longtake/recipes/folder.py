@@ -10,9 +10,9 @@ from longtake.presets import MODEL_FILE
 from longtake.storage import check_writable
 from longtake.train.loop import state_path
 
-STAGES = ("autoencoder", "transformer", "causal", "few_steps", "matching")
+STAGES = ("autoencoder", "transformer", "causal", "few_steps", "matching", "decoder")
 """Stages in the order they run in."""
-Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps", "matching"]
+Which = Literal["all", "autoencoder", "transformer", "causal", "few_steps", "matching", "decoder"]
 """Stages of one run; all are those that begin from nothing, which is the first two."""
 
 

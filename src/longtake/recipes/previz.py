@@ -8,6 +8,7 @@ import torch
 from longtake.parallel import ALONE, Workers
 from longtake.recipes.autoencoder import train_autoencoder
 from longtake.recipes.causal import train_causal
+from longtake.recipes.decoder import train_decoder
 from longtake.recipes.denoiser import train_transformer
 from longtake.recipes.few_steps import train_few_steps
 from longtake.recipes.folder import Which, check_folder, drop_states, has_weights, weights_path
@@ -77,6 +78,8 @@ def run(
         loss = train_few_steps(recipe, folder, device, finished, workers)
     if stage == "matching" and teacher is not None:
         loss = train_matching(recipe, folder, device, finished, teacher, workers)
+    if stage == "decoder":
+        quality = train_decoder(recipe, folder, device, finished, workers)
     if stage != "autoencoder":
         workers.wait()
         drop_states(folder)

@@ -92,6 +92,13 @@ class PrevizRecipe:
     """Fifth stage, run by its name alone: a few-step model learns from takes of its own."""
     match: MatchConfig = field(default_factory=MatchConfig)
     """How the fifth stage teaches."""
+    decoder: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=2000, batch=8, frames=33, pool=512, refresh_every=10, log_every=50, seed=9,
+            learning_rate=3e-4, muon_learning_rate=4e-4, ema=0.998, latent_noise=0.15,
+        )
+    )  # fmt: skip
+    """Last stage, run by its name alone: the decoder learns to overlook errors of a denoiser."""
     held_out: int = 32
     """Held-out clips that statistics and scores are measured on."""
 

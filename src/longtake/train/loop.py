@@ -57,7 +57,7 @@ class Stage:
     name: str
     """Names the files of the stage."""
     module: nn.Module
-    """All trained weights."""
+    """All trained weights; what wants no gradients stays as it is."""
     outer: tuple[str, ...]
     """Prefixes of first and last layers, which Muon leaves alone."""
     ring: Source
@@ -101,10 +101,9 @@ class Trainer:
         self.stage, self.config, self.folder, self.workers = stage, config, folder, workers
         self.device = next(stage.module.parameters()).device
         recorded = self.device if stage.one_shape else torch.device("cpu")
-        self.optimiser = Optimiser(
-            stage.module.named_parameters(), config, stage.outer, recorded, stage.rates
-        )
-        self.ema = Ema(stage.module.named_parameters(), config.ema)
+        learns = [(n, p) for n, p in stage.module.named_parameters() if p.requires_grad]
+        self.optimiser = Optimiser(learns, config, stage.outer, recorded, stage.rates)
+        self.ema = Ema(learns, config.ema)
         self.sizes = tuple(zip(config.at_each_size, (stage, *stage.further), strict=True))
         self._gradients = Replay(partial(self._loss_and_gradients, stage.loss), recorded)
         self._replays = (

@@ -20,10 +20,9 @@ def autoencoder_loss(
     kl_weight: float,
     squared_weight: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Absolute, squared, edge, flicker and KL terms; returns (loss, mean squared error).
+    """`pixel_loss` and a KL term; returns (loss, mean squared error).
 
-    With e = x - y and w the weight of each pixel: |w e| + squared * w e^2 + |edges of w e| at three
-    scales + 0.3 |change over time of w e| + kl * KL(q(z|x) || N(0, 1)).
+    + kl * KL(q(z|x) || N(0, 1)).
 
     Args:
         target: Frames in [-1, 1].
@@ -34,13 +33,35 @@ def autoencoder_loss(
         kl_weight: Weight of the KL term, a mean over latent values.
         squared_weight: Weight of the squared error, which is what PSNR measures.
     """
+    loss, squared = pixel_loss(target, predicted, weight, squared_weight=squared_weight)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    return loss + kl_weight * kl, squared
+
+
+def pixel_loss(
+    target: Frames,
+    predicted: Frames,
+    weight: Float[Tensor, "b frames height width"],
+    *,
+    squared_weight: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Absolute, squared, edge and flicker terms; returns (loss, mean squared error).
+
+    With e = x - y and w the weight of each pixel: |w e| + squared * w e^2 + |edges of w e| at three
+    scales + 0.3 |change over time of w e|.
+
+    Args:
+        target: Frames in [-1, 1].
+        predicted: Their reconstruction.
+        weight: How much each pixel counts; 1 is ordinary.
+        squared_weight: Weight of the squared error, which is what PSNR measures.
+    """
     error = predicted - target
     squared = error.square().mean()
     weighted = error * weight[..., None]
     flicker = _change(weighted) if error.shape[1] > 1 else squared * 0
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     loss = weighted.abs().mean() + squared_weight * (weighted * error).mean() + _edges(weighted)
-    return loss + 0.3 * flicker + kl_weight * kl, squared
+    return loss + 0.3 * flicker, squared
 
 
 def _change(error: Frames) -> Float[Tensor, ""]:
