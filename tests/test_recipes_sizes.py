@@ -2,9 +2,11 @@
 
 import csv
 import logging
+import random
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from training_help import TINY_MODEL
@@ -17,8 +19,11 @@ from longtake.recipes import causal, denoiser, few_steps, weights
 from longtake.recipes.causal import causal_shapes
 from longtake.recipes.previz import run
 from longtake.recipes.recipe import PrevizRecipe
-from longtake.train.data import size_of_step
+from longtake.text import Tokenizer
+from longtake.train.data import caption_tokens, size_of_step
 from longtake.train.loop import Trainer
+from longtake.world import sample_scenes
+from longtake.world.level import FIRST
 
 CPU = torch.device("cpu")
 STAGE = {
@@ -133,6 +138,18 @@ def test_small_renderings_have_the_share_of_scripts_over_several():
     assert {more.scripts_of(number) for number in range(6)} == {8}
     films, told = filming.film(0, 1, CPU)
     assert len(films) == len(told) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_wordings_names_no_colours(share):
+    config = replace(RECIPE.causal, unnamed=share, render_batch=60, pool=60, sizes=())
+    scenes = sample_scenes(60, np.random.default_rng(0), level=FIRST)
+    tokenizer = Tokenizer(RECIPE.model.words, 64)
+    tokens = caption_tokens(scenes, tokenizer, random.Random(0), FIRST, config.unnamed)
+    red = {tokenizer.read(name).tokens[0] for name in FIRST.colours}
+    alone = (scenes.num_subjects == 1).nonzero()[0]
+    named = [bool(red & set(row.tolist())) for i in alone for row in tokens[i]]
+    assert sum(named) / len(named) == pytest.approx(1 - share, abs=0.12)
 
 
 @pytest.fixture

@@ -206,6 +206,25 @@ def test_every_style_states_true_facts_in_known_words(whole, style, wording):
             )
 
 
+@pytest.mark.parametrize("style", WHOLE.styles)
+def test_colours_are_left_out_on_demand_where_kinds_tell_subjects_apart(whole, style):
+    # Paragraphs tell of gray stones.
+    rng, known = random.Random(8), {colour.name for colour in COLOURS} - {"gray"}
+    left_out = 0
+    for i in range(len(whole)):
+        told = caption(whole, i, rng, style=style, colours=False)
+        assert set(told.facts) <= true_facts(whole, i), told
+        kinds = whole.kind[i][: whole.num_subjects[i]].tolist()
+        stated = {fact.subject for fact in told.facts if fact.attribute == "colour"}
+        if len(set(kinds)) < len(kinds):
+            assert stated == set(range(len(kinds)))
+        else:
+            assert not stated
+            assert not known & set(words_of(told.text)), told
+            left_out += 1
+    assert left_out > 300
+
+
 def test_styles_say_as_much_as_their_name_promises(whole):
     rng = random.Random(6)
     for i in range(200):

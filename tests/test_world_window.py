@@ -10,6 +10,7 @@ import torch
 from longtake.recipes.recipe import world_words
 from longtake.text import Tokenizer
 from longtake.text.tokenizer import split
+from longtake.world.cast import COLOURS
 from longtake.world.level import ACTION, WHOLE
 from longtake.world.screenwriter import sample_script, sample_scripts
 from longtake.world.script import render_script
@@ -83,6 +84,20 @@ def test_captions_change_only_where_beats_do(telling):
                 assert before == after
             changed += before != after
     assert changed
+
+
+@pytest.mark.parametrize("telling", TELLINGS)
+def test_colours_are_left_out_on_demand_from_the_first_chunk_to_the_last(telling):
+    # Paragraphs tell of gray stones.
+    known, bare = {colour.name for colour in COLOURS} - {"gray"}, 0
+    for number, window in enumerate(windows(40)):
+        told = tell_window(window, random.Random(number), WHOLE, telling, colours=False)
+        scene = window.script.scene
+        kinds = scene.kind[0][: scene.num_subjects[0]].tolist()
+        named = known & {word for text in told for word in split(text.lower())}
+        assert not named or len(set(kinds)) < len(kinds), told
+        bare += not named
+    assert bare > 20
 
 
 def test_the_light_of_each_chunk_is_told():

@@ -74,6 +74,8 @@ class TrainConfig:
     """Decay of the averaged weights that are shipped."""
     caption_dropout: float = 0.1
     """Share of clips trained without caption, which guidance needs."""
+    unnamed: float = 0.0
+    """Share of wordings that name no colours, so that a prompt without them shows some."""
     shift: float = 2.0
     """Timestep shift of the noise levels trained on; few_steps trains on those of its jumps."""
     top: float = 0.0
@@ -126,6 +128,7 @@ class TrainConfig:
             ("decay", self.decay, 0, 1),
             ("ema", self.ema, 0, 1),
             ("caption_dropout", self.caption_dropout, 0, 1),
+            ("unnamed", self.unnamed, 0, 1),
             ("shift", self.shift, 0.1, 100),
             ("top", self.top, 0, 1),
             ("kl", self.kl, 0, 10**6),

@@ -134,7 +134,7 @@ def latent_ring(
         )
         latents = encode_clips(autoencoder, frames, config.precision)
         rng = random.Random(f"{config.seed} {number}")
-        tokens = caption_tokens(scenes, tokenizer, rng, level)
+        tokens = caption_tokens(scenes, tokenizer, rng, level, config.unnamed)
         return latents, tokens.to(device)
 
     return Ring(make, config.pool // config.render_batch, workers)
@@ -169,8 +169,17 @@ def _encode_parts(
     return torch.cat([autoencoder.encode(to_signed(piece), cache) for piece in pieces], dim=2)
 
 
+def names_colours(rng: random.Random, unnamed: float) -> bool:
+    """Whether a wording names colours; draws nothing where all do."""
+    return not unnamed or rng.random() >= unnamed
+
+
 def caption_tokens(
-    scenes: Scenes, tokenizer: Tokenizer, rng: random.Random, level: Level = FIRST
+    scenes: Scenes,
+    tokenizer: Tokenizer,
+    rng: random.Random,
+    level: Level = FIRST,
+    unnamed: float = 0.0,
 ) -> Int[Tensor, "b wordings m"]:
     """Several wordings of each scene, padded to the longest prompt the encoder takes."""
     tokens = torch.full((len(scenes), CAPTIONS, tokenizer.max_tokens), PAD, dtype=torch.int16)
@@ -178,7 +187,9 @@ def caption_tokens(
         for wording in range(CAPTIONS):
             # One style draws nothing, so that the first level's wordings stay the same.
             style = rng.choice(level.styles) if len(level.styles) > 1 else level.styles[0]
-            reading = tokenizer.read(caption(scenes, index, rng, style=style).text)
+            colours = names_colours(rng, unnamed)
+            said = caption(scenes, index, rng, style=style, colours=colours)
+            reading = tokenizer.read(said.text)
             tokens[index, wording, : len(reading.tokens)] = torch.tensor(reading.tokens)
     return tokens
 

@@ -14,11 +14,25 @@ from longtake.errors import SettingError
 from longtake.parallel import Workers
 from longtake.text import Tokenizer
 from longtake.text.tokenizer import PAD
-from longtake.train.data import CAPTIONS, Batch, Ring, encode_clips, scenes_of_batch
+from longtake.train.data import (
+    CAPTIONS,
+    Batch,
+    Ring,
+    encode_clips,
+    names_colours,
+    scenes_of_batch,
+)
 from longtake.vae import Autoencoder
-from longtake.world import caption, render
-from longtake.world.level import Level
-from longtake.world.window import TELLINGS, Window, render_windows, sample_windows, tell_window
+from longtake.world import Scenes, caption, render
+from longtake.world.level import Level, Style
+from longtake.world.window import (
+    TELLINGS,
+    Telling,
+    Window,
+    render_windows,
+    sample_windows,
+    tell_window,
+)
 
 Told = tuple[str, ...]
 """The caption in force in each chunk."""
@@ -91,7 +105,7 @@ class Filming:
             )  # fmt: skip
             for i in range(plain):
                 styles = [rng.choice(self.level.styles) for _ in range(CAPTIONS)]
-                texts = [caption(scenes, i, rng, style=style).text for style in styles]
+                texts = [self._told(scenes, i, rng, style) for style in styles]
                 told.append(tuple((text,) * len(self.chunks) for text in texts))
         if scripts:
             windows = self._windows(seed, number, scripts)
@@ -100,8 +114,16 @@ class Filming:
             )
             for window in windows:
                 ways = rng.sample(TELLINGS, CAPTIONS)
-                told.append(tuple(tell_window(window, rng, self.level, way) for way in ways))
+                told.append(tuple(self._told_by_chunk(window, rng, way) for way in ways))
         return torch.cat(films), told
+
+    def _told(self, scenes: Scenes, index: int, rng: random.Random, style: Style) -> str:
+        colours = names_colours(rng, self.config.unnamed)
+        return caption(scenes, index, rng, style=style, colours=colours).text
+
+    def _told_by_chunk(self, window: Window, rng: random.Random, way: Telling) -> Told:
+        colours = names_colours(rng, self.config.unnamed)
+        return tell_window(window, rng, self.level, way, colours=colours)
 
     def _windows(self, seed: int, number: int, count: int) -> list[Window]:
         rng = np.random.default_rng([seed, number, 2])

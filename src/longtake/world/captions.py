@@ -65,6 +65,7 @@ def caption(
     *,
     noise: bool = False,
     style: Style = "plain",
+    colours: bool = True,
 ) -> Caption:
     """Describe one scene.
 
@@ -80,8 +81,9 @@ def caption(
         noise: Misspell about 2% of the words.
         style: `plain` sentences or tags, `tags` alone, `short` for subjects alone, a line of a
             `screenplay`, or a `paragraph` of about 80 words that says all there is.
+        colours: Whether to name the colours of subjects, where kinds tell them apart.
     """
-    speaker = Speaker(scenes, index, rng, wording)
+    speaker = Speaker(scenes, index, rng, wording, colours=colours)
     text = _tell(speaker, style)
     if noise:
         text = _misspell(text, rng)

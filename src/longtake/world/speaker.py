@@ -96,8 +96,24 @@ _WEARS = 0.3
 class Speaker:
     """Says one scene and remembers which facts it stated."""
 
-    def __init__(self, scenes: Scenes, index: int, rng: random.Random, wording: Wording) -> None:
-        """Look up everything that can be said of one scene."""
+    def __init__(
+        self,
+        scenes: Scenes,
+        index: int,
+        rng: random.Random,
+        wording: Wording,
+        *,
+        colours: bool = True,
+    ) -> None:
+        """Look up everything that can be said of one scene.
+
+        Args:
+            scenes: Scenes to describe.
+            index: Which of them.
+            rng: Chooses words.
+            wording: Which of them may be chosen.
+            colours: Whether to name them; two of a kind need theirs all the same.
+        """
         self.rng, self.wording = rng, wording
         self.facts: list[Fact] = []
         self.ground = GROUNDS[scenes.ground[index]].name
@@ -107,6 +123,8 @@ class Speaker:
         rng.shuffle(self.subjects)
         self.kind = [KINDS[i].name for i in scenes.kind[index]]
         self.colour = [COLOURS[i].name for i in scenes.colour[index]]
+        here = {self.kind[i] for i in self.subjects}
+        self.names_colours = colours or len(here) < len(self.subjects)
         self.size = [SIZES[i].name for i in scenes.size[index]]
         self.slot = [SLOTS[i] for i in scenes.slot[index]]
         self.motion = [MOTIONS[i] for i in scenes.motion[index]]
@@ -166,9 +184,11 @@ class Speaker:
     def noun_phrase(self, i: int) -> str:
         """A subject's size, look and kind."""
         self.noun = self.choose(KIND_WORDS[self.kind[i]])
-        colour = self.choose(COLOUR_WORDS[self.colour[i]])
         self.state(i, "kind", self.kind[i])
-        self.state(i, "colour", self.colour[i])
+        colour = ""
+        if self.names_colours:
+            colour = self.choose(COLOUR_WORDS[self.colour[i]])
+            self.state(i, "colour", self.colour[i])
         size = ""
         # How large a thing is cannot be seen in a shot that is framed on it.
         if not self.framed and self.rng.random() < (
@@ -177,9 +197,9 @@ class Speaker:
             size = self.choose(SIZE_WORDS[self.size[i]])
             self.state(i, "size", self.size[i])
         if self.material[i] != MATERIALS[0].name:
-            colour = f"{self.choose(MATERIAL_WORDS[self.material[i]])} {colour}"
+            colour = f"{self.choose(MATERIAL_WORDS[self.material[i]])} {colour}".strip()
             self.state(i, "material", self.material[i])
-        if self.kind[i] == "figure" and self.rng.random() < _WEARS:
+        if self.names_colours and self.kind[i] == "figure" and self.rng.random() < _WEARS:
             return " ".join(filter(None, [size, self.noun, "in", colour]))
         return " ".join(filter(None, [size, colour, self.noun]))
 
@@ -214,7 +234,7 @@ class Speaker:
 
     def leader(self) -> str:
         """The first subject, as others refer to it."""
-        return f"{self.colour[0]} {self.kind[0]}"
+        return f"{self.colour[0]} {self.kind[0]}" if self.names_colours else self.kind[0]
 
     def verb_phrase(self, i: int, name: str, *, finite: bool) -> str:
         """A motion as a verb and what follows it."""

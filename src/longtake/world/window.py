@@ -131,13 +131,25 @@ def render_windows(
 
 
 def tell_window(
-    window: Window, rng: random.Random, level: Level, telling: Telling
+    window: Window,
+    rng: random.Random,
+    level: Level,
+    telling: Telling,
+    *,
+    colours: bool = True,
 ) -> tuple[str, ...]:
     """The caption in force in each chunk.
 
     Where things do not happen at whole seconds, `whole` is told as `on`.
+
+    Args:
+        window: What is told.
+        rng: Chooses the words.
+        level: The styles of ordinary clips.
+        telling: How.
+        colours: Whether to name the colours of subjects, where kinds tell them apart.
     """
-    teller = _Teller(window, rng)
+    teller = _Teller(window, rng, colours=colours)
     times = [window.chunk_s * chunk for chunk in _news(window)]
     match telling:
         case "again":
@@ -175,7 +187,8 @@ def _from_scratch(window: Window, teller: "_Teller", level: Level) -> list[str]:
         motion = np.array([[number_of("motion", MOTIONS, name) for name in beat.motions]])
         start = np.zeros(motion.shape, dtype=np.float32)
         scene = replace(scenes[number], motion=motion, start_s=start, change_s=start + NEVER)
-        text = caption(scene, 0, rng, style=rng.choice(level.styles)).text
+        style = rng.choice(level.styles)
+        text = caption(scene, 0, rng, style=style, colours=teller.colours).text
         said.append(f"cut. {text}" if beat.cut else text)
     return said
 
@@ -183,12 +196,14 @@ def _from_scratch(window: Window, teller: "_Teller", level: Level) -> list[str]:
 class _Teller:
     """Tells the beats of a window one after the other, by one set of names."""
 
-    def __init__(self, window: Window, rng: random.Random) -> None:
+    def __init__(self, window: Window, rng: random.Random, *, colours: bool) -> None:
         """Choose the names."""
-        self.beats = window.told
-        self.speaker = speaker = Speaker(window.script.scene, 0, rng, "train")
+        self.beats, self.colours = window.told, colours
+        scene = window.script.scene
+        self.speaker = speaker = Speaker(scene, 0, rng, "train", colours=colours)
         kinds = [speaker.kind[i] for i in sorted(speaker.subjects)]
-        short = len(set(kinds)) == len(kinds) and rng.random() < _SHORT_NAMES
+        apart = len(set(kinds)) == len(kinds)
+        short = apart and (not colours or rng.random() < _SHORT_NAMES)
         self.names = [
             f"the {kind}" if short else f"the {speaker.colour[i]} {kind}"
             for i, kind in enumerate(kinds)
