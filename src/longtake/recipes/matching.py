@@ -62,9 +62,7 @@ def train_matching(
         SettingError: models that do not belong together, or clips that they were not made for.
     """
     config, match, shapes = recipe.matching, recipe.match, _shapes(start, teacher)
-    filming = filming_of(recipe, config, shapes, "matching")
-    for size in config.at_each_size[1:]:
-        filming_of(recipe, size, shapes, "matching.sizes")
+    filming = _filming(recipe, shapes)
     torch.manual_seed(config.seed)
     parts, known = parts_from(start, shapes, device), parts_from(teacher, shapes, device)[:2]
     student, critic = parts[:2], deepcopy(known)
@@ -120,6 +118,14 @@ def _shapes(start: Path, teacher: Path) -> ModelConfig:
         msg = f"{teacher} is no teacher of {start}: its networks, words or chunks are others"
         raise SettingError(msg)
     return shapes
+
+
+def _filming(recipe: PrevizRecipe, shapes: ModelConfig) -> Filming:
+    """Clips at the stage's own size; those of all sizes are checked."""
+    config = recipe.matching
+    for size in config.at_each_size[1:]:
+        filming_of(recipe, size, shapes, "matching.sizes")
+    return filming_of(recipe, config, shapes, "matching")
 
 
 def _at_size(
