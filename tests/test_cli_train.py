@@ -41,7 +41,7 @@ def asked(tmp_path, monkeypatch):
 
 def test_a_recipe_by_name_is_run_as_it_is(asked, capsys):
     assert run(["train", "previz", "--out", "mine", "--device", "cpu"]) == DONE
-    options = {"stage": "all", "device": CPU, "start": None, "workers": ALONE}
+    options = {"stage": "all", "device": CPU, "start": None, "teacher": None, "workers": ALONE}
     assert asked == [(PrevizRecipe(), Path("mine"), options)]
     told = capsys.readouterr()
     assert told.err == "autoencoder     50/100\n"

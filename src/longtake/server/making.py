@@ -150,7 +150,7 @@ def _by_chunks(
     pipe: Pipeline, request: FilmRequest, files: JobFiles, film: Path, tell: Tell
 ) -> tuple[Manifest, str]:
     """Chunk after chunk; a later attempt goes on from the last that is stored."""
-    take = TakeFolder(files.take)
+    take, resumed = TakeFolder(files.take), _has_take(files)
     manifest = _take_manifest(pipe, request, files)
     fix_threads(manifest.threads)
     width = 2 if pipe.precision == "bf16" else 4
@@ -160,7 +160,8 @@ def _by_chunks(
     with Recording(take, film, manifest, pipe.identity) as recording:
         for note in recording.notes:
             tell(Notice(note), 0)
-        for block in range(manifest.begins + 1, recording.chunk + 1):
+        # What the first attempt begins with is another film's, and not news.
+        for block in range(1, recording.chunk + 1) if resumed else ():
             tell(Kept(block), min(manifest.grid.frames(block).start, manifest.frames))
         if recording.chunk < manifest.chunks:
             with closing(_stream(pipe, manifest, recording, files)) as events:
