@@ -72,6 +72,7 @@ def trained(request, tmp_path, caplog):
     return request.param, start, out, list(caplog.messages)
 
 
+@pytest.mark.slow
 def test_a_stage_trains_at_two_sizes_and_tells_both_losses(trained):
     stage, _, out, told = trained
     config = getattr(RECIPE, stage)
