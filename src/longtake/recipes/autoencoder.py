@@ -65,7 +65,7 @@ def train_autoencoder(
         outer=("pixels_in", "pixels_out", "latents_in", "latents_out"),
         ring=pixel_ring(config, device, workers, level_named(recipe.level)),
         fill=min(8, config.pool // config.render_batch),
-        prepare=_autoencoder_inputs(config, recipe.model.autoencoder),
+        prepare=autoencoder_inputs(config, recipe.model.autoencoder),
         loss=_autoencoder_loss(model, config),
         metric="psnr",
         preview=preview,
@@ -132,7 +132,7 @@ def _round_trip(model: Autoencoder, clips: list[Tensor]) -> list[Tensor]:
     return [to_bytes(model.decode(model.encode(to_signed(clip[None])))[0]) for clip in clips]
 
 
-def _autoencoder_inputs(config: TrainConfig, shape: AutoencoderConfig) -> Prepare:
+def autoencoder_inputs(config: TrainConfig, shape: AutoencoderConfig) -> Prepare:
     """Clips, the weight of each pixel and the noise their latents are drawn with."""
     stride, latent_frames = shape.spatial_stride, latent_frames_for(config.frames)
     grid = (latent_frames, config.height // stride, config.width // stride)

@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 
 from longtake.checkpoints import read_json
-from longtake.config import ModelConfig, TrainConfig, from_dict, latent_frames_for, to_dict
+from longtake.config import ModelConfig, TrainConfig, from_dict, to_dict
 from longtake.media.sheet import film_strips
 from longtake.parallel import ALONE, Workers
 from longtake.presets import MODEL_FILE
-from longtake.recipes.autoencoder import compile_residuals, held_out_frames, held_out_psnr
+from longtake.recipes.autoencoder import (
+    autoencoder_inputs,
+    compile_residuals,
+    held_out_frames,
+    held_out_psnr,
+)
 from longtake.recipes.denoiser import first_fill
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.recipes.weights import export_model, parts_from
@@ -95,25 +100,13 @@ def train_decoder(
 
 
 def _decoder_inputs(config: TrainConfig, model: Autoencoder) -> Prepare:
-    """Clips, the weight of each pixel, and the noise of their latents, a deviation for each."""
-    shape = model.config
-    grid = (
-        latent_frames_for(config.frames),
-        config.height // shape.spatial_stride,
-        config.width // shape.spatial_stride,
-    )
+    """Those of the first stage, with noise of a deviation drawn for each clip."""
+    drawn = autoencoder_inputs(config, model.config)
 
     def prepare(batch: Batch, generator: torch.Generator) -> Batch:
-        frames, *subjects = batch
-        weight = torch.ones(frames.shape[:-1], device=frames.device)
-        for mask in subjects:
-            weight += config.subjects * mask
-        rows, device = len(frames), frames.device
-        noise = torch.randn(
-            (rows, shape.latent_channels, *grid), generator=generator, device=device
-        )
-        deviation = config.latent_noise * torch.rand(rows, generator=generator, device=device)
-        return frames, weight, noise * deviation.view(-1, 1, 1, 1, 1)
+        frames, weight, noise = drawn(batch, generator)
+        deviation = torch.rand(len(frames), generator=generator, device=frames.device)
+        return frames, weight, noise * (config.latent_noise * deviation).view(-1, 1, 1, 1, 1)
 
     return prepare
 
