@@ -1,7 +1,5 @@
 """The reference library beside us: the same weights, inputs and arithmetic, in the same process."""
 
-import importlib
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +9,8 @@ from torch import Tensor, nn
 from longtake.bench.shapes import Inputs, Shape, Vae
 from longtake.checkpoints.public_config import write_transformer_config
 from longtake.checkpoints.public_keys import key_map, to_public
-from longtake.errors import CannotHere
 from longtake.model import Transformer
-from longtake.official.parts import quiet
+from longtake.official.parts import library, quiet
 
 LARGEST_APART = 0.05
 """Norm of the difference of two outputs over that of one, up to which they count as the same."""
@@ -27,21 +24,6 @@ _WAN = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "
 _TINY_WAN = {"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 32, "num_layers": 2}
 
 
-def library() -> Any:  # noqa: ANN401 - a module
-    """Diffusers.
-
-    Raises:
-        CannotHere: it is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("diffusers")
-    except ImportError as error:
-        msg = "there is nothing to compare with: pip install 'longtake[official]'"
-        raise CannotHere(msg) from error
-
-
 def their_denoiser(ours: Transformer) -> nn.Module:
     """Diffusers' class around our very tensors, so that no memory is spent twice.
 
@@ -51,7 +33,7 @@ def their_denoiser(ours: Transformer) -> nn.Module:
     settings = write_transformer_config(ours.config)
     known = {key: value for key, value in settings.items() if not key.startswith("_")}
     with torch.device("meta"):
-        model = library().SanaVideoTransformer3DModel(**known)
+        model = library("diffusers").SanaVideoTransformer3DModel(**known)
     shapes = {name: tuple(value.shape) for name, value in ours.state_dict().items()}
     tensors = to_public(key_map(ours.config, shapes, "diffusers"), ours.state_dict())
     model.load_state_dict(tensors, assign=True)
@@ -92,7 +74,7 @@ def wan_forward(
     """
     torch.manual_seed(0)
     with torch.device(device), quiet():
-        model = library().WanTransformer3DModel(**(_TINY_WAN if tiny else _WAN))
+        model = library("diffusers").WanTransformer3DModel(**(_TINY_WAN if tiny else _WAN))
         model = model.to(dtype).eval().requires_grad_(False)
         latents = torch.randn(1, model.config.in_channels, *sides, dtype=dtype)
         text = torch.randn(1, 512, model.config.text_dim, dtype=dtype)
@@ -127,7 +109,7 @@ def random_vae(name: Vae, device: torch.device, dtype: torch.dtype, *, tiny: boo
     Raises:
         CannotHere: diffusers is not installed.
     """
-    diffusers = library()
+    diffusers = library("diffusers")
     torch.manual_seed(0)
     settings: dict[str, Any] = {"AutoencoderKLWan": {}, "AutoencoderKLLTX2Video": _LTX2}[name]
     with quiet():

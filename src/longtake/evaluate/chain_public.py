@@ -1,10 +1,8 @@
 """Clips of public image-to-video checkpoints, as diffusers runs them, on our grid of frames."""
 
-import importlib
 import inspect
 import json
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from longtake.config import FPS, TEMPORAL_STRIDE
 from longtake.errors import CannotHere, ModelError
-from longtake.official.parts import quiet
+from longtake.official.parts import library, quiet
 from longtake.rollout.grid import Grid
 
 Film = UInt8[Tensor, "frames height width 3"]
@@ -155,9 +153,9 @@ def load_clips(
     """
     kind = kind_of(folder)
     _check_needed(kind)
-    library = _diffusers()
-    library.utils.logging.disable_progress_bar()
-    theirs = getattr(library, kind)
+    diffusers = library("diffusers")
+    diffusers.utils.logging.disable_progress_bar()
+    theirs = getattr(diffusers, kind)
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
     try:
         with quiet():
@@ -237,16 +235,6 @@ def legal_of(kind: Kind, pipe: Any, size: tuple[int, int]) -> Legal:  # noqa: AN
                 frames=config.sample_frames,
                 fps=8 if config.patch_size_t is None else 16,
             )
-
-
-def _diffusers() -> Any:  # noqa: ANN401 - a module
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("diffusers")
-    except ImportError as error:
-        msg = "a public checkpoint needs diffusers: pip install 'longtake[official]'"
-        raise CannotHere(msg) from error
 
 
 def _check_needed(kind: Kind) -> None:

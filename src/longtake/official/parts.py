@@ -50,7 +50,7 @@ def empty_vae(model: PublicModel) -> Any:  # noqa: ANN401 - a class of the libra
         CannotHere: diffusers is not installed.
         SettingError: an unknown key in the config.
     """
-    diffusers = _library("diffusers")
+    diffusers = library("diffusers")
     path = model.folder / "vae" / CONFIG
     wan = model.vae.name == "AutoencoderKLWan"
     cls = diffusers.AutoencoderKLWan if wan else diffusers.AutoencoderKLLTX2Video
@@ -95,7 +95,7 @@ def load_text_encoder(
         CannotHere: transformers is not installed.
         WeightsError: damaged weights, or not this encoder's.
     """
-    transformers = _library("transformers")
+    transformers = library("transformers")
     weights = folder / "text_encoder"
     config = transformers.Gemma2Config(**read_json(weights / CONFIG))
     with torch.device("meta"):
@@ -149,7 +149,7 @@ def instruction_text(wording: Instruction) -> str:
     """
     if wording == "none":
         return ""
-    diffusers = _library("diffusers")
+    diffusers = library("diffusers")
     with quiet():
         cls = diffusers.SanaVideoPipeline if wording == "video" else diffusers.SanaPipeline
     lines = inspect.signature(cls.__call__).parameters["complex_human_instruction"].default
@@ -160,7 +160,7 @@ def instruction_text(wording: Instruction) -> str:
 def quiet() -> Iterator[None]:
     """Keep the libraries' own progress bars and warnings off the terminal."""
     if "transformers" in sys.modules:
-        _library("transformers").utils.logging.disable_progress_bar()
+        library("transformers").utils.logging.disable_progress_bar()
     loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -174,8 +174,12 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _library(name: str) -> "ModuleType":
-    """One of the libraries of the extra `official`; imported late, for they take seconds."""
+def library(name: str) -> "ModuleType":
+    """One of the libraries of the extra `official`; imported late, for they take seconds.
+
+    Raises:
+        CannotHere: it is not installed.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
