@@ -81,6 +81,21 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tiny, tmp_path, monkeypatch, ch
     assert (again.loss_before, again.loss_after) == (whole.loss_before, whole.loss_after)
 
 
+def test_clips_shorter_than_a_chunk_are_left_out_and_counted(tiny, tmp_path, caplog):
+    model = save_model(tmp_path / "model", replace(tiny, chunk=4))
+    short = latent_shards(tmp_path / "short", loaded(model), frames=4)
+    with pytest.raises(MediaError, match="clips of 17 frames or more, and all are shorter"):
+        finetune(RECIPE, tmp_path / "lora", short, loaded(model))
+    assert not (tmp_path / "lora").exists()
+    some = latent_shards(tmp_path / "some", loaded(model), frames=5)
+    first = some.samples[0]
+    told = {**first.told, "shape": [first.told["shape"][0], 4, *first.told["shape"][2:]]}
+    mixed = replace(some, samples=(replace(first, told=told), *some.samples[1:]))
+    made = finetune(RECIPE, tmp_path / "lora", mixed, loaded(model))
+    assert made.clips + made.held_out == len(some.samples) - 1
+    assert "left out clips of fewer than 17 frames: 1" in caplog.text
+
+
 def test_a_rank_that_the_model_is_too_small_for_is_refused(model, latents, tmp_path):
     with pytest.raises(SettingError, match="rank must be at most 48"):
         finetune(replace(RECIPE, rank=49), tmp_path / "out", latents, loaded(model))

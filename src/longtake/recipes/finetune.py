@@ -12,8 +12,9 @@ from torch import Tensor
 from longtake import flow
 from longtake.checkpoints import LoraHead, load_state, save_lora
 from longtake.config import CausalConfig, TrainConfig, to_dict
+from longtake.config.limits import TEMPORAL_STRIDE
 from longtake.data.shards import Sample, Shards
-from longtake.errors import OutputError, SettingError
+from longtake.errors import MediaError, OutputError, SettingError
 from longtake.media.sheet import film_strips
 from longtake.model.lora import Branches, shapes
 from longtake.pipeline import DECODE_CHUNK, Pipeline
@@ -136,7 +137,8 @@ def finetune(recipe: FinetuneRecipe, folder: Path, latents: Shards, pipe: Pipeli
     if recipe.rank > most:
         msg = f"rank must be at most {most}, the smallest side of a matrix, got {recipe.rank:,}"
         raise SettingError(msg)
-    trained, held = split_held_out(latents.samples, recipe.held_out)
+    samples = _long_enough(latents.samples, pipe.config.chunk)
+    trained, held = split_held_out(samples, recipe.held_out)
     torch.manual_seed(config.seed)
     branches = Branches(pipe.transformer, recipe.rank, recipe.alpha).to(pipe.device)
     try:
@@ -176,6 +178,22 @@ def resume_step(folder: Path) -> str | None:
         return None
     _, settings = load_state(path)
     return f"step {settings['step']} of {settings['steps']}"
+
+
+def _long_enough(samples: Sequence[Sample], chunk: int) -> tuple[Sample, ...]:
+    """Clips of a chunk or more; the others are counted.
+
+    Raises:
+        MediaError: all are shorter.
+    """
+    least = 1 + TEMPORAL_STRIDE * chunk
+    found = tuple(sample for sample in samples if sample.told["shape"][1] > chunk)
+    if samples and not found:
+        msg = f"this model learns from clips of {least} frames or more, and all are shorter"
+        raise MediaError(msg)
+    if short := len(samples) - len(found):
+        logger.warning("left out clips of fewer than %d frames: %d", least, short)
+    return found
 
 
 class _Course:

@@ -18,7 +18,7 @@ from longtake.train.data import Batch
 
 logger = logging.getLogger("longtake.train")
 KEPT_BYTES = 2 * 2**30
-"""Of clips that are kept once they were read; the rest is read anew whenever its turn comes."""
+"""Of clips that stay on the device once read; the rest is read whenever its turn comes."""
 PARTS = ("latents", "text", "mask")
 """Tensors of a sample, in the order of a batch."""
 Latents = Float[Tensor, "b c t h w"]
@@ -129,7 +129,9 @@ class CachedClips:
         """A clip from memory, or read and checked."""
         if (kept := self._kept.get(sample.key)) is not None:
             return kept
-        clip = read_clip(self.shards, sample)
+        # On the device: a batch that is put together on the host costs more than a step on a card.
+        read = read_clip(self.shards, sample)
+        clip = {name: part.to(self.device) for name, part in read.items()}
         size = sum(part.numel() * part.element_size() for part in clip.values())
         if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[sample.key] = clip
