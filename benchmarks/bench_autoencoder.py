@@ -18,6 +18,7 @@ from torch import Tensor
 import longtake
 from longtake.config import latent_frames_for
 from longtake.pipeline import DECODE_CHUNK
+from longtake.recipes.decoder import change_of
 from longtake.recipes.recipe import HELD_OUT_SEED, PrevizRecipe
 from longtake.rollout.pixels import to_bytes
 from longtake.train.data import to_signed
@@ -30,6 +31,8 @@ from longtake.world.truth import truth
 
 FRAMES, HEIGHT, WIDTH = 81, 256, 448
 SMALL = SIZES[0].name
+NOISES = (0.0, 0.05, 0.1)
+"""Deviations of noise on latents, which have 1: errors such as a denoiser makes."""
 WARM_UP = 1
 
 Clip = UInt8[Tensor, "frames height width 3"]
@@ -52,6 +55,15 @@ def main() -> None:
         for scene, clip in held_out_clips(options.clips, *size, level_named(options.level))
     ]
     scores = [score(clip, back) for _, clip, back in clips]
+    true = sum(change_of(clip) for _, clip, _ in clips)
+    jumps = {
+        noise: round(
+            sum(change_of(round_trip(pipeline.autoencoder, clip, noise)) for _, clip, _ in clips)
+            / true,
+            3,
+        )
+        for noise in NOISES
+    }
     small = [value for parts in clips if (value := score_small(*parts)) is not None]
     report = {
         "what": "autoencoder, held-out clips on the CPU",
@@ -60,6 +72,7 @@ def main() -> None:
         "small_subjects_psnr_mean_db": round(statistics.mean(small), 2) if small else None,
         "small_subjects_psnr_worst_db": round(min(small), 2) if small else None,
         "small_subjects_clips": len(small),
+        "change_over_true_by_noise": jumps,
         "level": options.level,
         "clips": options.clips,
         "frames": options.frames,
@@ -95,9 +108,11 @@ def held_out_clips(
 
 
 @torch.inference_mode()
-def round_trip(model: Autoencoder, clip: Clip) -> Clip:
-    """Bytes to latents and back to bytes."""
+def round_trip(model: Autoencoder, clip: Clip, noise: float = 0.0) -> Clip:
+    """Bytes to latents, off by noise of a deviation and the same draws, and back to bytes."""
     latents = model.encode(to_signed(clip[None]))
+    draws = torch.randn(latents.shape, generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+    latents = latents + noise * draws
     return torch.cat([to_bytes(part[0]) for part in model.decode_stream(latents, DECODE_CHUNK)])
 
 

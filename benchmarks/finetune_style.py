@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from longtake.config import LoraUse, merge
-from longtake.data.shards import Sample, Shards, ShardWriter, read_shards
+from longtake.data.shards import Shards, ShardWriter, read_shards
+from longtake.evaluate.round_trip import round_trip
 from longtake.media.sheet import film_strips
-from longtake.pipeline import DECODE_CHUNK, Pipeline, device_of, load
+from longtake.pipeline import Pipeline, device_of, load
 from longtake.recipes.finetune import FinetuneRecipe, finetune
 from longtake.recipes.latents import add_latents
-from longtake.rollout.pixels import to_bytes
-from longtake.train.cached import read_clip, split_held_out
+from longtake.train.cached import split_held_out
 from longtake.world import caption, render, sample_scenes
 
 SEED = 20261127
@@ -149,23 +149,17 @@ def measure(
     labels = [text for p in prompts for text in (p, "before", "after")]
     film_strips(asked.out / "strips.png", strips, labels=labels)
     pipe = load(asked.model, device=asked.device)
+    # The nearest that any film of these latents can come.
+    packed = [
+        round_trip(pipe.autoencoder, torch.from_numpy(clip)[None].to(pipe.device))[0].cpu().numpy()
+        for clip in target
+    ]
     return {
         "distance_before": style_distance(films["before"], target),
         "distance_after": style_distance(films["after"], target),
-        "distance_after_autoencoder": style_distance(seen_again(latents, held, pipe), target),
+        "distance_after_autoencoder": style_distance(packed, target),
         "distance_of_training_clips": style_distance([shown[s.key] for s in trained], target),
     }
-
-
-@torch.inference_mode()
-def seen_again(latents: Shards, held: Sequence[Sample], pipe: Pipeline) -> list[np.ndarray]:
-    """Clips as the autoencoder shows them: the nearest that any film of its latents can come."""
-    films = []
-    for sample in held:
-        clip = read_clip(latents, sample)["latents"][None].to(pipe.device).float()
-        parts = pipe.autoencoder.decode_stream(clip, DECODE_CHUNK)
-        films.append(torch.cat([to_bytes(part[0]) for part in parts]).cpu().numpy())
-    return films
 
 
 if __name__ == "__main__":

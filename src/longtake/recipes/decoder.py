@@ -145,7 +145,7 @@ def _tell(model: Autoencoder, recipe: PrevizRecipe, device: torch.device, when: 
     quality = held_out_psnr(model, recipe, device)
     frames = held_out_frames(recipe, min(recipe.held_out, 8), device)
     true, shown = (
-        sum(_change_of(clip) for clip in clips)
+        sum(change_of(clip) for clip in clips)
         for clips in (frames, [_noisy(model, clip) for clip in frames])
     )
     ratio = shown / max(true, 1e-6)
@@ -155,7 +155,7 @@ def _tell(model: Autoencoder, recipe: PrevizRecipe, device: torch.device, when: 
     return quality
 
 
-def _change_of(film: Tensor) -> float:
+def change_of(film: Tensor) -> float:
     """Mean change of a byte from frame to frame."""
     values = film.float()
     return (values[1:] - values[:-1]).abs().mean().item()
