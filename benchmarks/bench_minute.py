@@ -115,15 +115,15 @@ def denoiser(shape: Shape, device: torch.device, asked: argparse.Namespace) -> T
     """Random weights in the precision, on the device or waiting on the host."""
     plain = device.type == "cpu" and asked.precision == "bf16"
     arithmetic = arithmetic_for("fp32" if plain else asked.precision, device)
-    place = device if asked.offload == "none" and arithmetic.how is None else torch.device("cpu")
-    model = random_denoiser(shape.transformer, place, arithmetic.dtype)
+    # Drawn on the card, which takes a moment where the host takes most of a minute.
+    model = random_denoiser(shape.transformer, device, arithmetic.dtype)
     if arithmetic.how:
         quantize(model, arithmetic.how, low_layers(model, arithmetic.how), device)
         choose_way(model, arithmetic.way(device))
     if asked.offload == "block":
-        keep_on_host(model, device)
-        return model
-    return model.to(device)
+        keep_on_host(model.to("cpu"), device)
+        free(device)
+    return model
 
 
 def film(

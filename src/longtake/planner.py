@@ -1,5 +1,6 @@
 """Memory and time before any work: shapes run without data, one layer run for a moment."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -230,6 +231,18 @@ def forward_seconds(
         outside = _fastest(lambda: model(*inputs), device)
     layer = max(whole - outside, 0.0) / layers
     return (outside + config.depth * layer) * grid[0] / frames
+
+
+HOST_SAMPLE = 256 * 2**20
+"""Bytes copied to tell the rate between host and card."""
+
+
+def host_rate(device: torch.device) -> float:
+    """Bytes a second from the host's memory to a device's; endless where they are the same."""
+    if device.type == "cpu":
+        return math.inf
+    sample = torch.ones(HOST_SAMPLE, dtype=torch.uint8)
+    return HOST_SAMPLE / _fastest(lambda: sample.to(device), device)
 
 
 def _network(config: TransformerConfig, weights: Weights) -> Transformer:

@@ -9,6 +9,7 @@ from longtake.checkpoints.public_keys import key_map, to_public
 from longtake.cli.main import run
 from longtake.errors import CannotHere, MediaError
 from longtake.media.video import VideoWriter
+from longtake.official import plan
 from longtake.official.folder import read_model
 from longtake.official.pipeline import OfficialPipeline, Running
 from longtake.official.plan import peaks_of, predict, text_shape
@@ -86,6 +87,27 @@ def test_the_plan_takes_the_first_way_that_fits_and_refuses_with_one_that_would(
         predict(
             found, film, Arithmetic(dtype=torch.float32), CPU, memory_bytes=limit, calibrate=False
         )
+
+
+def test_a_decoder_that_waits_on_the_host_takes_time_to_come(model, monkeypatch):
+    found, film = read_model(model), OfficialConfig(width=96, height=64, frames=5, steps=2)
+    monkeypatch.setattr(plan, "forward_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(plan, "host_rate", lambda _: 1000.0)
+    seconds = {
+        way: predict(
+            found, film, Arithmetic(dtype=torch.float32), CPU, offload=way, memory_bytes=2**50
+        ).seconds
+        for way in ("none", "text", "block")
+    }
+    vae = OfficialPipeline(found, Running(device=CPU, dtype=torch.float32))
+    with vae._vae_here("decode") as autoencoder:
+        bytes_of = {
+            name: sum(w.numel() * 4 for w in part.parameters())
+            for name, part in autoencoder.vae.named_children()
+        }
+    waits = sum(bytes_of.values()) - bytes_of["encoder"] - bytes_of["quant_conv"]
+    assert seconds["none"] == 0
+    assert seconds["text"] == seconds["block"] == pytest.approx(waits / 1000)
 
 
 def test_the_verb_tells_every_way_the_time_and_the_licences(model, capsys):

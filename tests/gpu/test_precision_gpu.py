@@ -5,7 +5,7 @@ import torch
 
 from longtake.config import SampleConfig, TransformerConfig
 from longtake.model import Transformer
-from longtake.model.offload import keep_on_host
+from longtake.model.offload import Guest, keep_on_host
 from longtake.pipeline import load
 from longtake.planner import CARD_ROOM, Weights, forward_peak, weight_bytes
 from longtake.quantize import (
@@ -86,6 +86,22 @@ def test_layers_in_few_bits_visit_from_the_host(how):
     expected = model(*inputs)
     keep_on_host(model.cpu(), DEVICE)
     assert torch.equal(model(*inputs), expected)
+
+
+@pytest.mark.parametrize("how", [None, *FORMATS])
+@torch.no_grad()
+def test_a_network_that_leaves_the_card_takes_nothing_there_and_comes_back_the_same(how):
+    model, inputs = model_and_inputs()
+    if how:
+        quantize(model, how, low_layers(model, how))
+    expected = model(*inputs)
+    guest = Guest(model.cpu())
+    before = torch.cuda.memory_allocated()
+    for _ in range(2):
+        guest.arrive(DEVICE)
+        assert torch.equal(model(*inputs), expected)
+        guest.leave()
+        assert torch.cuda.memory_allocated() == before
 
 
 @pytest.mark.parametrize("how", [None, *FORMATS])

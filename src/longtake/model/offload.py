@@ -1,4 +1,4 @@
-"""Layers whose weights wait in host memory and visit the device for their own turn."""
+"""Networks and layers whose weights wait in host memory and visit the device for their turn."""
 
 import copy
 from itertools import pairwise
@@ -11,6 +11,30 @@ from torch.func import functional_call
 
 from longtake.model.attention import CrossAttention, LayerText
 from longtake.model.transformer import Transformer
+
+
+class Guest:
+    """A network that keeps its weights on the host and has a copy on a device while it works.
+
+    Nothing is copied back: a network that makes films does not change its weights.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Take a network that lies on the host."""
+        self.network = network
+        self._tensors = [*network.parameters(), *network.buffers()]
+        self._at_home = [tensor.data for tensor in self._tensors]
+
+    def arrive(self, device: torch.device) -> None:
+        """Be on a device."""
+        for tensor, home in zip(self._tensors, self._at_home, strict=True):
+            if tensor.device != device:
+                tensor.data = home.to(device)
+
+    def leave(self) -> None:
+        """Be on the host alone."""
+        for tensor, home in zip(self._tensors, self._at_home, strict=True):
+            tensor.data = home
 
 
 class Visiting(nn.Module):

@@ -17,7 +17,7 @@ from longtake.config import MAX_PROMPT, LoraUse
 from longtake.errors import PromptError, SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Reading, Share, Transformer
-from longtake.model.offload import keep_on_host
+from longtake.model.offload import Guest, keep_on_host
 from longtake.official.embeddings import Embedding, EmbeddingCache, embedding_key
 from longtake.official.folder import PublicModel
 from longtake.official.longsana import chunks_of, roll
@@ -49,6 +49,10 @@ from longtake.vae.tiling import Tiling
 Offload = Literal["none", "text", "block"]
 """`none`: all stays on the device. `text`: text encoder, denoiser and VAE take turns there.
 `block`: so do the denoiser's layers among themselves."""
+Half = Literal["encode", "decode"]
+"""Of a VAE."""
+ENCODER_PARTS = frozenset({"encoder", "quant_conv"})
+"""What of a public VAE encodes; the rest decodes."""
 Latents = Float[Tensor, "1 c t h w"]
 First = Float[Tensor, "1 c 1 h w"]
 Condition = tuple[Embedding, ...]
@@ -89,7 +93,9 @@ class OfficialPipeline:
         self.model, self.running, self.team = model, running, team
         self.cache = EmbeddingCache(running.cache)
         self._transformer: Transformer | None = None
+        self._denoising: Guest | None = None
         self._autoencoder: PublicAutoencoder | None = None
+        self._halves: dict[Half, tuple[Guest, ...]] = {}
         self._reader: tuple[PublicTokenizer, PublicEncoder] | None = None
 
     @torch.no_grad()
@@ -209,6 +215,8 @@ class OfficialPipeline:
             if running.offload == "none":
                 self._reader = (tokenizer, encoder)
             del encoder
+            # Classes of a library may refer to themselves in circles.
+            gc.collect()
             self._free()
         device = running.device
         return tuple((text.to(device), mask.to(device)) for text, mask in found), notices
@@ -283,17 +291,18 @@ class OfficialPipeline:
         """The denoiser, loaded when it is first asked for."""
         if self._transformer is None:
             running, folder = self.running, self.model.folder / "transformer"
-            on_host = running.offload == "block"
-            place = HOST if on_host else running.device
+            place = running.device if running.offload == "none" else HOST
             self._transformer = load_transformer(
                 folder, running.dtype, place, running.how, running.device, self._lay
             )
             how = stored_format(folder) or running.how
             ready(self._transformer, Arithmetic(dtype=running.dtype, how=how), running.device)
-            if on_host:
+            if running.offload == "block":
                 keep_on_host(self._transformer, running.device)
-        elif self.running.offload == "text":
-            self._transformer.to(self.running.device)
+            if running.offload == "text":
+                self._denoising = Guest(self._transformer)
+        if self._denoising is not None:
+            self._denoising.arrive(self.running.device)
         return self._transformer
 
     def _lay(self, denoiser: Transformer) -> None:
@@ -301,38 +310,44 @@ class OfficialPipeline:
             lay(denoiser, self.running.loras, fingerprint(self.model.folder))
 
     @contextmanager
-    def _vae_here(self, work: Literal["encode", "decode"]) -> Iterator[PublicAutoencoder]:
+    def _vae_here(self, half: Half) -> Iterator[PublicAutoencoder]:
         """The half of the VAE that is at work, on the device."""
-        tiling = None if self.running.offload == "none" else Tiling()
         if self._autoencoder is None:
-            self._autoencoder = load_autoencoder(
-                self.model, vae_dtype(self.model, self.running.dtype), HOST, tiling
-            )
-        halves = [
-            part
-            for name, part in self._autoencoder.vae.named_children()
-            if (name in {"encoder", "quant_conv"}) == (work == "encode")
-        ]
-        if self.running.offload == "text" and self._transformer is not None:
-            self._transformer.to(HOST)
+            self._load_vae()
+        assert self._autoencoder is not None
+        if self._denoising is not None:
+            self._denoising.leave()
             self._free()
-        low = vae_dtype(self.model, self.running.dtype)
-        if work == "decode":
-            low = self._decode_dtype()
-        for half in halves:
-            half.to(self.running.device, low)
+        for guest in self._halves[half]:
+            guest.arrive(self.running.device)
         yield self._autoencoder
         if self.running.offload != "none":
-            for half in halves:
-                half.to(HOST)
+            for guest in self._halves[half]:
+                guest.leave()
             self._free()
+
+    def _load_vae(self) -> None:
+        """Both halves onto the host, each in the type it works in."""
+        low = vae_dtype(self.model, self.running.dtype)
+        tiling = None if self.running.offload == "none" else Tiling()
+        self._autoencoder = load_autoencoder(self.model, low, HOST, tiling)
+        dtypes: dict[Half, torch.dtype] = {"encode": low, "decode": self._decode_dtype()}
+        parts = dict(self._autoencoder.vae.named_children())
+        for half, dtype in dtypes.items():
+            self._halves[half] = tuple(
+                Guest(part.to(dtype))
+                for name, part in parts.items()
+                if (name in ENCODER_PARTS) == (half == "encode")
+            )
 
     @contextmanager
     def _vae_on(self, device: torch.device) -> Iterator[PublicAutoencoder]:
-        """The VAE on a device where nothing else has to leave for it."""
+        """The decoder on a device where nothing else has to leave for it."""
         if self._autoencoder is None:
-            dtype = self._decode_dtype()
-            self._autoencoder = load_autoencoder(self.model, dtype, device, Tiling())
+            self._load_vae()
+        assert self._autoencoder is not None
+        for guest in self._halves["decode"]:
+            guest.arrive(device)
         yield self._autoencoder
 
     def _decode_dtype(self) -> torch.dtype:
@@ -340,7 +355,6 @@ class OfficialPipeline:
         return decode_dtype(self.model, self.running.dtype, card=card)
 
     def _free(self) -> None:
-        gc.collect()
         if self.running.device.type == "cuda":
             torch.cuda.empty_cache()
 

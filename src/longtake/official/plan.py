@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+from torch import nn
 
 from longtake.checkpoints import read_json
 from longtake.checkpoints.header import read_header
@@ -15,7 +16,7 @@ from longtake.kernels.planned import card_bytes, planned_on
 from longtake.official.folder import PublicModel
 from longtake.official.longsana import LEVELS, chunks_of
 from longtake.official.parts import autoencoder_of, empty_vae, quiet
-from longtake.official.pipeline import Offload, decode_dtype, streams
+from longtake.official.pipeline import ENCODER_PARTS, Offload, decode_dtype, streams
 from longtake.official.settings import OfficialConfig
 from longtake.official.source import weight_files
 from longtake.parallel import ONE, Roles, part_of
@@ -25,6 +26,7 @@ from longtake.planner import (
     Weights,
     forward_peak,
     forward_seconds,
+    host_rate,
     live_peak,
     room_of,
     traffic_of,
@@ -120,7 +122,7 @@ def predict(
         raise CannotHere(_nearest(model, settings, weights, text, ways[-1], memory_bytes))
     seconds = None
     if calibrate:
-        seconds = _seconds(model, settings, weights, device, roles, tiled=chosen != "none")
+        seconds = _seconds(model, settings, weights, device, roles, chosen)
     # In full: they are put into few bits on the host.
     whole, _ = weight_bytes(model.transformer, Weights(dtype=arithmetic.dtype))
     return Plan(
@@ -155,8 +157,7 @@ def _seconds(
     weights: Weights,
     device: torch.device,
     roles: Roles,
-    *,
-    tiled: bool,
+    offload: Offload,
 ) -> float:
     """Of making a film, loading and what is said between devices not counted."""
     own, whole = _grid(model, settings, roles), _grid(model, settings)
@@ -164,7 +165,11 @@ def _seconds(
     # Of LongSANA every chunk goes through once more, to be committed.
     passes = len(LEVELS) + 1 if model.causal else settings.steps * (1 + (settings.guidance > 1))
     denoise = one * passes / roles.sides
-    decode = one * whole[0] / own[0] * DECODE_FORWARDS[model.vae.name][tiled]
+    decode = one * whole[0] / own[0] * DECODE_FORWARDS[model.vae.name][offload != "none"]
+    if offload != "none" and not streams(model, offload):
+        # It waits on the host until its turn.
+        vae, low = empty_vae(model), _decode_dtype(model, weights)
+        decode += _decoder_bytes(vae, low) / host_rate(device)
     return max(denoise, decode) if roles.decodes else denoise + decode
 
 
@@ -255,12 +260,8 @@ def decode_bytes(
     model: PublicModel, settings: OfficialConfig, held: Weights, *, tiled: bool
 ) -> int:
     """Bytes of the decoder's weights and of its work."""
-    vae = empty_vae(model)
-    low = decode_dtype(model, held.dtype, card=held.card_bytes > 0)
-    weights = sum(
-        weight.numel() for name, part in vae.named_children() for weight in part.parameters()
-        if name not in {"encoder", "quant_conv"}
-    ) * low.itemsize  # fmt: skip
+    vae, low = empty_vae(model), _decode_dtype(model, held)
+    weights = _decoder_bytes(vae, low)
     with quiet():
         autoencoder = autoencoder_of(model, vae.to(low), Tiling() if tiled else None)
     channels, stride = model.vae.channels, model.vae.spatial_stride
@@ -273,6 +274,16 @@ def decode_bytes(
         for _ in autoencoder.decode_stream(latents, low, META):
             pass
     return weights + peak.bytes + room_of(held)
+
+
+def _decode_dtype(model: PublicModel, held: Weights) -> torch.dtype:
+    return decode_dtype(model, held.dtype, card=held.card_bytes > 0)
+
+
+def _decoder_bytes(vae: nn.Module, dtype: torch.dtype) -> int:
+    """Of the weights that decode."""
+    parts = (part for name, part in vae.named_children() if name not in ENCODER_PARTS)
+    return sum(w.numel() for part in parts for w in part.parameters()) * dtype.itemsize
 
 
 def _grid(model: PublicModel, settings: OfficialConfig, roles: Roles = ONE) -> tuple[int, int, int]:
