@@ -2,10 +2,12 @@
 
 The world's own frames in another palette, with dark lines along edges and film grain. Scenes that
 are held out give the captions that are filmed and the clips that the loss is looked at. The
-distance was named in docs/log.md before the first run.
+distance was named in docs/log.md before the first run. The palette can be turned back, so that the
+reader sees what a film shows: the prompt score of films with the LoRA, its grain left out, stands
+beside that of the model's own films in the same style.
 
     python benchmarks/finetune_style.py --out style --minutes 12 [--clips 200 --frames 81]
-        [--films 16 --batch 16 --device cuda]
+        [--films 16 --asked 24 --batch 16 --device cuda]
 """
 
 import argparse
@@ -14,38 +16,51 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from longtake.config import LoraUse, merge
+from longtake.config import FPS, Grain, LoraUse, merge
 from longtake.data.shards import Shards, ShardWriter, read_shards
+from longtake.evaluate.metrics import mark
+from longtake.evaluate.prompts import draw
+from longtake.evaluate.reader.read import FOLDER, load_reader
 from longtake.evaluate.round_trip import round_trip
+from longtake.evaluate.suite import expectations
 from longtake.media.sheet import film_strips
 from longtake.pipeline import Pipeline, device_of, load
 from longtake.recipes.finetune import FinetuneRecipe, finetune
 from longtake.recipes.latents import add_latents
 from longtake.train.cached import split_held_out
 from longtake.world import caption, render, sample_scenes
+from longtake.world.level import level_named
 
 SEED = 20261127
-PALETTE = np.array([[0.55, 0.25, 0.20], [0.20, 0.50, 0.15], [0.45, 0.30, 0.10]], np.float32)
-"""Rows mix the old red, green and blue into the new ones: a warm, faded print."""
+PALETTE = np.array([[0.15, 0.75, 0.10], [0.10, 0.15, 0.75], [0.75, 0.10, 0.15]], np.float32)
+"""Rows mix the old red, green and blue into the new: each takes the place of another."""
 _BINS = 8
+ANSWERS = ("count", "kind", "colour", "size", "motion", "camera", "light", "ground")
+"""What the prompt score counts."""
 
 
-def restyled(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def restyled(frames: np.ndarray, rng: np.random.Generator, deviation: float = 6.0) -> np.ndarray:
     """Frames in the other palette, with lines and grain; uint8 as before."""
-    mixed = frames.astype(np.float32) @ PALETTE.T + 25
+    mixed = frames.astype(np.float32) @ PALETTE.T
     luma = frames.astype(np.float32).mean(axis=-1)
     rows, columns = np.zeros_like(luma), np.zeros_like(luma)
     rows[:, 1:] = np.abs(np.diff(luma, axis=1))
     columns[:, :, 1:] = np.abs(np.diff(luma, axis=2))
     line = np.clip((rows + columns - 18) / 30, 0, 1)[..., None]
-    grain = rng.normal(0, 6, (*luma.shape, 1)).astype(np.float32)
+    grain = rng.normal(0, deviation, (*luma.shape, 1)).astype(np.float32)
     return np.clip(mixed * (1 - 0.8 * line) + grain, 0, 255).astype(np.uint8)
+
+
+def turned_back(frames: np.ndarray) -> np.ndarray:
+    """Frames in the world's own palette again; their lines stay."""
+    return np.clip(frames.astype(np.float32) @ np.linalg.inv(PALETTE.T), 0, 255).astype(np.uint8)
 
 
 def features(frames: np.ndarray) -> np.ndarray:
@@ -94,6 +109,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--films", type=int, default=4)
+    parser.add_argument("--asked", type=int, default=0, help="prompts of the prompt score")
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
@@ -122,9 +138,11 @@ def main() -> None:
     })  # fmt: skip
     made = finetune(recipe, asked.out / "lora", latents, pipe)
     report = measure(asked, latents, shown, made.file)
+    report |= prompt_scores(asked, made.file) if asked.asked else {}
     report |= {
         "steps": made.steps, "clips": made.clips, "held_out": made.held_out, "rank": asked.rank,
         "held_out_loss_before": made.loss_before, "held_out_loss_after": made.loss_after,
+        "grain": asdict(made.grain),
         "device": str(device),
     }  # fmt: skip
     print(json.dumps(report))
@@ -160,6 +178,32 @@ def measure(
         "distance_after_autoencoder": style_distance(packed, target),
         "distance_of_training_clips": style_distance([shown[s.key] for s in trained], target),
     }
+
+
+def prompt_scores(asked: argparse.Namespace, lora: Path) -> dict[str, Any]:
+    """Answers right, in percent, of the restyled films of the model and of those with the LoRA."""
+    drawn = draw(asked.asked, SEED, level_named("first"))
+    prompts = [one for one in drawn if one.scene is not None]
+    world, report = expectations(), {}
+    for name, uses in (("before", ()), ("after", (LoraUse(file=str(lora)),))):
+        pipe = load(asked.model, device=asked.device, loras=uses)
+        pipe.config = replace(pipe.config, grain=Grain())
+        reader = load_reader(FOLDER, pipe.device)
+        right: dict[str, list[float]] = {}
+        for one in prompts:
+            (film,) = filmed(pipe, [one.prompt], pipe.defaults.frames)
+            if not uses:
+                film = restyled(film, np.random.default_rng(SEED), deviation=0.0)
+            seen = reader.read(torch.from_numpy(turned_back(film)).to(reader.device), FPS)
+            for attribute, marks in mark(one.facts, seen, world).items():
+                right.setdefault(attribute, []).extend(marks)
+        answers = [value for attribute in ANSWERS for value in right.get(attribute, [])]
+        report[f"prompt_score_{name}"] = round(100 * float(np.mean(answers)), 2)
+        report[f"prompt_answers_{name}"] = {
+            attribute: [sum(right[attribute]), len(right[attribute])]
+            for attribute in ANSWERS if attribute in right
+        }  # fmt: skip
+    return report
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def save_random_lora(path: Path, pipe: Pipeline, rank: int = 2, **changes) -> Pa
     return path
 
 
-def latent_shards(folder: Path, pipe: Pipeline, clips: int = 6, frames: int = 3) -> Shards:
+def latent_shards(folder: Path, pipe: Pipeline, clips: int = 6, frames: int = 3, **more) -> Shards:
     """Latents of random clips, one source each."""
     config, generator = pipe.config, torch.Generator().manual_seed(7)
     channels, width = config.transformer.latent_channels, config.text.width
@@ -88,6 +88,7 @@ def latent_shards(folder: Path, pipe: Pipeline, clips: int = 6, frames: int = 3)
             told = {
                 "source": f"film{number}.mp4", "shape": list(latents.shape),
                 "captions": CAPTIONS[:1], "width": 96, "height": 64, "frames": 4 * frames - 3,
+                **more,
             }  # fmt: skip
             writer.add(f"clip{number}", {"safetensors": save(tensors)}, told)
             writer.finish(f"film{number}.mp4")

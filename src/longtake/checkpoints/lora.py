@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from longtake.checkpoints.header import Header, read_header, shown
 from longtake.checkpoints.weights import SUFFIX, check_entry, check_values
-from longtake.errors import WeightsError
+from longtake.config import Grain, from_dict
+from longtake.errors import SettingError, WeightsError
 from longtake.storage import atomic_write, output_errors
 
-FORMAT = 1
+FORMAT = 2
 """Layout of the file; newer releases read older ones."""
 MOST_ALPHA = 10_000.0
 """Largest alpha."""
@@ -39,6 +40,8 @@ class LoraHead:
     """Names of the matrices it changes, sorted."""
     made: str = ""
     """How it was trained, in words."""
+    grain: Grain = field(default_factory=Grain)
+    """What lies over its films at strength 1."""
 
     @property
     def scale(self) -> float:
@@ -128,11 +131,12 @@ def _head(path: Path, header: Header) -> LoraHead:
         targets = told.pop("targets")
         if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
             raise TypeError
-        head = LoraHead(targets=tuple(targets), **told)
+        grain = from_dict(Grain, told.pop("grain", {}))
+        head = LoraHead(targets=tuple(targets), grain=grain, **told)
         texts = isinstance(head.base, str) and isinstance(head.made, str)
         if not texts or type(head.rank) is not int or type(head.alpha) not in (int, float):
             raise TypeError
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (SettingError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = f"{path} has a damaged LoRA header; get it again"
         raise WeightsError(msg) from error
     return head

@@ -1,6 +1,7 @@
 """`longtake finetune`: clips in, a LoRA out."""
 
 import json
+import math
 import shlex
 import time
 from dataclasses import asdict, dataclass
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from longtake.data.shards import Shards
     from longtake.pipeline import Pipeline
     from longtake.recipes.finetune import Finetuned, FinetuneRecipe
+
+SEEN_GRAIN = 0.5
+"""Of 255; what is less is not told."""
 
 
 @Parameter(name="*")
@@ -140,11 +144,13 @@ def _latents(data: Path, options: FinetuneOptions) -> "tuple[Shards, Pipeline]":
 
 def _summary(options: FinetuneOptions, made: "Finetuned", elapsed_s: float) -> str:
     model = "" if options.model == "previz" else f" --model {shlex.quote(options.model)}"
+    grain = 127.5 * math.hypot(made.grain.shared, made.grain.own)
+    laid = f"grain of {grain:.1f} of 255 lies over its films; " if grain >= SEEN_GRAIN else ""
     left_out = f", {made.bad} left out" if made.bad else ""
     return (
         f"{made.file}: rank {made.rank}, {made.steps} steps on {made.clips} clips{left_out}; "
         f"held-out loss {made.loss_before:.4f} before, {made.loss_after:.4f} after, on "
-        f"{made.held_out} clips; took {elapsed_s:.0f} s\n"
+        f"{made.held_out} clips; {laid}took {elapsed_s:.0f} s\n"
         f'now try: longtake generate "a red ball bounces on grass"{model} '
         f"--lora {shlex.quote(str(made.file))}"
     )

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from longtake.config.grain import MOST_GRAIN, Grain
 from longtake.config.limits import FPS, MAX_SECONDS, MAX_SEED, TEMPORAL_STRIDE, check_sides
 from longtake.config.lora import MOST_LORAS, LoraUse, lora_use
 from longtake.config.training import (
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_PROMPT",
     "MAX_SECONDS",
     "MAX_SEED",
+    "MOST_GRAIN",
     "MOST_LORAS",
     "TAKE_SUFFIX",
     "TEMPORAL_STRIDE",
@@ -32,6 +34,7 @@ __all__ = [
     "Bucket",
     "CausalConfig",
     "Cue",
+    "Grain",
     "JumpConfig",
     "LoraUse",
     "MatchConfig",
@@ -306,6 +309,8 @@ class ModelConfig:
     """Latent frames it goes on by, 1 to 7, on a state of constant size; 0: all in one pass."""
     sampling: Sampling = field(default_factory=Sampling)
     """How it is sampled if nobody asks for something else."""
+    grain: Grain = field(default_factory=Grain)
+    """What lies over its films."""
 
     def __post_init__(self) -> None:
         """Check that the networks fit each other, and that a take can be gone on with."""

@@ -1,13 +1,14 @@
 """A model's files become a pipeline."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import nn
 
 from longtake.checkpoints import content_hash, load_tensors, read_json
-from longtake.config import LoraUse, ModelConfig, from_dict
+from longtake.config import Grain, LoraUse, ModelConfig, from_dict
 from longtake.errors import CannotHere, SettingError
 from longtake.model import Transformer
 from longtake.pipeline.loras import hash_with, lay, refuse_loras
@@ -19,6 +20,7 @@ from longtake.quantize import Format, choose_way, guard, low_layers, quantize
 from longtake.rollout.heap import share_heap
 from longtake.text import TextEncoder, Tokenizer
 from longtake.vae import Autoencoder
+from longtake.vae.grain import sum_of_grains
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -52,7 +54,7 @@ def load(
     text, denoiser, autoencoder = parts
     _fill(text, preset, PARTS[0])
     _fill(autoencoder, preset, PARTS[2])
-    used = _fill_denoiser(denoiser, preset, arithmetic, target, loras)
+    used, grain = _fill_denoiser(denoiser, preset, arithmetic, target, loras)
     for part in parts:
         part.to(target, arithmetic.dtype).eval().requires_grad_(False)
     ready(denoiser, arithmetic, target)
@@ -60,7 +62,7 @@ def load(
     return Pipeline(
         name=preset.name,
         model_hash=hash_with(content_hash(preset.folder), used),
-        config=config,
+        config=replace(config, grain=sum_of_grains([(1.0, config.grain), (1.0, grain)])),
         parts=parts,
         precision=arithmetic.name,
         notes=(note,) if note else (),
@@ -132,18 +134,18 @@ def _fill_denoiser(
     arithmetic: Arithmetic,
     device: torch.device,
     loras: Sequence[LoraUse],
-) -> tuple[LoraUse, ...]:
-    """Fill the denoiser and lay LoRAs over it; returns them with their checksums."""
+) -> tuple[tuple[LoraUse, ...], Grain]:
+    """Fill the denoiser and lay LoRAs over it; returns them with checksums, and their grain."""
     _, name, _ = PARTS
     if stored_format(preset.folder):
         refuse_loras(loras, preset.name)
         weights = preset.folder / f"{name}.safetensors"
         config = preset.folder / MODEL_FILE
         fill_quantized(denoiser, weights, config, arithmetic.dtype, device)
-        return ()
+        return (), Grain()
     _fill(denoiser, preset, name)
     # Before the weights are rounded to the precision they run in.
-    used = lay(denoiser, loras, content_hash(preset.folder))
+    laid = lay(denoiser, loras, content_hash(preset.folder))
     if arithmetic.how is not None:
         quantize(denoiser, arithmetic.how, low_layers(denoiser, arithmetic.how), device)
-    return used
+    return laid

@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from longtake.checkpoints import LoraFile, read_lora
-from longtake.config import MOST_LORAS, LoraUse
+from longtake.config import MOST_LORAS, Grain, LoraUse
 from longtake.errors import SettingError, WeightsError
 from longtake.model import Transformer
 from longtake.model.lora import Factors, fold, shapes
+from longtake.vae.grain import sum_of_grains
 
 
-def lay(model: Transformer, loras: Sequence[LoraUse], base: str) -> tuple[LoraUse, ...]:
-    """Fold LoRAs into a model's weights, in order; returns them with their checksums.
+def lay(
+    model: Transformer, loras: Sequence[LoraUse], base: str
+) -> tuple[tuple[LoraUse, ...], Grain]:
+    """Fold LoRAs into a model's weights, in order; returns them with their checksums, and grain.
 
     Args:
         model: Its weights change in place, or not at all if one LoRA is refused.
@@ -28,7 +31,8 @@ def lay(model: Transformer, loras: Sequence[LoraUse], base: str) -> tuple[LoraUs
     for use, lora in zip(used, read, strict=True):
         changes = {name: Factors(*pair) for name, pair in lora.factors.items()}
         fold(model, changes, use.strength * lora.head.scale)
-    return used
+    grains = ((use.strength, lora.head.grain) for use, lora in zip(used, read, strict=True))
+    return used, sum_of_grains(grains)
 
 
 def checked(

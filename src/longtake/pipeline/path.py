@@ -39,6 +39,7 @@ from longtake.samplers import sampler_of
 from longtake.text import Reading, TextEncoder, Tokenizer
 from longtake.text.tokenizer import NULL, PAD
 from longtake.vae import Autoencoder
+from longtake.vae.grain import lay_grain
 
 Picture = UInt8[Tensor, "height width 3"]
 DECODE_CHUNK = 5
@@ -67,7 +68,7 @@ class Pipeline:
         Args:
             name: What a user types.
             model_hash: Of the files it came from.
-            config: Shapes and vocabulary.
+            config: Shapes, vocabulary, and what lies over its films.
             parts: The networks.
             precision: Arithmetic by name; None: that of the weights.
             notes: What the user should know of how it was loaded.
@@ -179,7 +180,7 @@ class Pipeline:
             yield Progress("denoise", step, settings.steps)
         latents = self.team.whole(latents, count)
         if self.team.first:
-            yield from self._decode(latents, settings.frames)
+            yield from self._decode(latents, settings)
 
     def generate(
         self,
@@ -356,18 +357,27 @@ class Pipeline:
                 case Step():
                     yield Progress("denoise", event.chunk * settings.steps + event.step, total)
                 case Decoded():
-                    pixels = to_bytes(event.pixels).cpu()
+                    first = take.grid.frames(event.snapshot.chunk - 1).start
+                    pixels = self._bytes(event.pixels, settings, first)
                     yield Frames(pixels[: event.wanted])
                     yield Border(event.snapshot, pixels)
 
-    def _decode(self, latents: Float[Tensor, "1 c t h w"], frames: int) -> Iterator[Event]:
-        left = frames
+    def _decode(
+        self, latents: Float[Tensor, "1 c t h w"], settings: SampleConfig
+    ) -> Iterator[Event]:
+        left = frames = settings.frames
         yield Progress("decode", 0, frames)
         for part in self.autoencoder.decode_stream(latents, DECODE_CHUNK):
-            pixels = to_bytes(part[0, :left])
+            pixels = self._bytes(part[0, :left], settings, frames - left)
             left -= len(pixels)
-            yield Frames(pixels.cpu())
+            yield Frames(pixels)
             yield Progress("decode", frames - left, frames)
+
+    def _bytes(
+        self, pixels: Float[Tensor, "frames height width 3"], settings: SampleConfig, first: int
+    ) -> UInt8[Tensor, "frames height width 3"]:
+        """Frames as they leave, from that number on."""
+        return to_bytes(lay_grain(pixels, self.config.grain, settings.seed, first)).cpu()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longtake import flow
 from longtake.checkpoints import LoraHead, load_state, save_lora
-from longtake.config import CausalConfig, TrainConfig, to_dict
+from longtake.config import CausalConfig, Grain, TrainConfig, from_dict, to_dict
 from longtake.config.limits import TEMPORAL_STRIDE
 from longtake.data.shards import Sample, Shards
 from longtake.errors import MediaError, OutputError, SettingError
@@ -28,6 +28,7 @@ from longtake.train.causal import two_streams
 from longtake.train.data import Batch, generator_for
 from longtake.train.loop import Loss, Prepare, Stage, Trainer, state_path
 from longtake.train.losses import chunk_loss
+from longtake.vae.grain import mean_grain
 
 logger = logging.getLogger("longtake.train")
 LORA_FILE = "lora.safetensors"
@@ -51,6 +52,8 @@ class FinetuneRecipe:
     """Share of the sources whose clips are only looked at; at least one."""
     most_bad: float = 0.05
     """Largest share of clips that cannot be read; more end the run."""
+    grain: bool = True
+    """Measure the clips' grain, which no latents carry, and lay it over the films of the LoRA."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=1000, batch=8, optimiser="adamw", learning_rate=1e-3, warmup=20, ema=0.99,
@@ -101,6 +104,8 @@ class Finetuned:
     """On held-out clips, before the first step."""
     loss_after: float
     """On held-out clips, with the averaged weights."""
+    grain: Grain
+    """Of the clips, and so of films with the LoRA."""
 
 
 def check_out(folder: Path) -> None:
@@ -139,6 +144,7 @@ def finetune(recipe: FinetuneRecipe, folder: Path, latents: Shards, pipe: Pipeli
         raise SettingError(msg)
     samples = _long_enough(latents.samples, pipe.config.chunk)
     trained, held = split_held_out(samples, recipe.held_out)
+    grain = _grain(trained) if recipe.grain else Grain()
     torch.manual_seed(config.seed)
     branches = Branches(pipe.transformer, recipe.rank, recipe.alpha).to(pipe.device)
     try:
@@ -155,6 +161,7 @@ def finetune(recipe: FinetuneRecipe, folder: Path, latents: Shards, pipe: Pipeli
         rank=recipe.rank,
         alpha=recipe.alpha,
         targets=tuple(sorted(branches.changes())),
+        grain=grain,
         made=f"{trainer.steps} steps on {len(trained)} clips, data {latents.digest[:12]}",
     )
     save_lora(folder / LORA_FILE, head, {n: tuple(f) for n, f in branches.changes().items()})
@@ -168,6 +175,7 @@ def finetune(recipe: FinetuneRecipe, folder: Path, latents: Shards, pipe: Pipeli
         steps=trainer.steps,
         loss_before=before,
         loss_after=after,
+        grain=grain,
     )
 
 
@@ -194,6 +202,11 @@ def _long_enough(samples: Sequence[Sample], chunk: int) -> tuple[Sample, ...]:
     if short := len(samples) - len(found):
         logger.warning("left out clips of fewer than %d frames: %d", least, short)
     return found
+
+
+def _grain(samples: Sequence[Sample]) -> Grain:
+    """Of the clips on average; latents of older releases do not tell any."""
+    return mean_grain(from_dict(Grain, sample.told.get("grain", {})) for sample in samples)
 
 
 class _Course:

@@ -1,14 +1,22 @@
 """A clip becomes what fine-tuning reads: latents and the embeddings of its captions."""
 
+from dataclasses import asdict
+
 import torch
 from jaxtyping import Float, UInt8
 from safetensors.torch import save
 from torch import Tensor
 
+from longtake.config import Grain
 from longtake.data.shards import ShardWriter
 from longtake.pipeline import Pipeline
+from longtake.rollout.pixels import to_bytes
 from longtake.text.tokenizer import PAD
 from longtake.train.data import to_signed
+from longtake.vae.grain import measure_grain
+
+GRAIN_FRAMES = 3
+"""Latent frames of a clip by which its grain is measured."""
 
 
 def add_latents(
@@ -31,6 +39,7 @@ def add_latents(
         source: Where it is from; clips of one source are held out together.
     """
     latents = encode_frames(pipe, frames)
+    grain = grain_of(pipe, frames, latents)
     text, mask = encode_captions(pipe, captions)
     encoded = {"latents": latents, "text": text, "mask": mask}
     tensors = {name: part.cpu().contiguous() for name, part in encoded.items()}
@@ -41,6 +50,7 @@ def add_latents(
         "width": frames.shape[2],
         "height": frames.shape[1],
         "frames": len(frames),
+        "grain": asdict(grain),
     }
     writer.add(key, {"safetensors": save(tensors)}, told)
 
@@ -53,6 +63,18 @@ def encode_frames(
     dtype = pipe.autoencoder.latent_mean.dtype
     signed = to_signed(frames[None].to(pipe.device)).to(dtype)
     return pipe.autoencoder.encode(signed)[0].to(torch.bfloat16)
+
+
+@torch.no_grad()
+def grain_of(
+    pipe: Pipeline,
+    frames: UInt8[Tensor, "frames height width 3"],
+    latents: Float[Tensor, "c t h w"],
+) -> Grain:
+    """Grain that a clip loses on its way through the autoencoder, by its beginning."""
+    few = latents[None, :, :GRAIN_FRAMES].to(pipe.autoencoder.latent_mean)
+    kept = to_bytes(pipe.autoencoder.decode(few)[0])
+    return measure_grain(frames[: len(kept)].to(kept.device), kept)
 
 
 @torch.no_grad()

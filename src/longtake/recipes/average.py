@@ -1,0 +1,71 @@
+"""A model between two that were trained from the same one, weight by weight.
+
+Wortsman et al., Model soups (arXiv 2203.05482): networks that were tuned apart from a common start
+can be averaged, and what each is good at is mostly kept.
+
+python -m longtake.recipes.average FIRST SECOND --share 0.5 --out FOLDER
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from longtake.checkpoints import read_json
+from longtake.config import ModelConfig, from_dict
+from longtake.errors import LongtakeError, SettingError
+from longtake.pipeline import Parts
+from longtake.presets import MODEL_FILE
+from longtake.recipes.folder import weights_path
+from longtake.recipes.weights import export_model, fill, fill_text, parts_from
+
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def average(first: Path, second: Path, share: float, out: Path) -> Parts:
+    """Write (1 - share) first + share second: of the denoiser and the text encoder.
+
+    Args:
+        first: A model.
+        second: Another of the same shapes; its words, its autoencoder and its settings are kept,
+            and what the first knows no word for comes from it alone.
+        share: Of the second, 0 to 1.
+        out: Folder of the new model.
+
+    Raises:
+        SettingError: a share beyond that range.
+        WeightsError: models of different shapes.
+    """
+    if not 0 <= share <= 1:
+        msg = f"share must be 0 to 1, got {share}"
+        raise SettingError(msg)
+    config = from_dict(ModelConfig, read_json(second / MODEL_FILE))
+    parts, others = (parts_from(second, config, CPU) for _ in range(2))
+    text, transformer, _ = others
+    fill_text(text, first, config.words)
+    fill(transformer, weights_path(first, "transformer"))
+    for part, other in zip(parts[:2], others[:2], strict=True):
+        _blend(part, other, share)
+    out.mkdir(parents=True, exist_ok=True)
+    export_model(out, parts, config)
+    return parts
+
+
+def _blend(part: nn.Module, other: nn.Module, share: float) -> None:
+    for weight, before in zip(part.parameters(), other.parameters(), strict=True):
+        weight.copy_((1 - share) * before + share * weight)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="longtake.recipes.average")
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("--share", type=float, default=0.5, help="of the second")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    try:
+        average(asked.first, asked.second, asked.share, asked.out)
+    except LongtakeError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
