@@ -99,6 +99,9 @@ def test_a_network_that_leaves_the_card_takes_nothing_there_and_comes_back_the_s
     before = torch.cuda.memory_allocated()
     for _ in range(2):
         guest.arrive(DEVICE)
+        where = {weight.data_ptr() for weight in model.parameters()}
+        guest.arrive(DEVICE)
+        assert {weight.data_ptr() for weight in model.parameters()} == where
         assert torch.equal(model(*inputs), expected)
         guest.leave()
         assert torch.cuda.memory_allocated() == before

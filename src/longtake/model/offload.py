@@ -24,17 +24,21 @@ class Guest:
         self.network = network
         self._tensors = [*network.parameters(), *network.buffers()]
         self._at_home = [tensor.data for tensor in self._tensors]
+        self._where: torch.device | None = None
 
     def arrive(self, device: torch.device) -> None:
-        """Be on a device."""
+        """Be on a device; who is there already is not copied again."""
+        if device == self._where:
+            return
         for tensor, home in zip(self._tensors, self._at_home, strict=True):
-            if tensor.device != device:
-                tensor.data = home.to(device)
+            tensor.data = home.to(device)
+        self._where = device
 
     def leave(self) -> None:
         """Be on the host alone."""
         for tensor, home in zip(self._tensors, self._at_home, strict=True):
             tensor.data = home
+        self._where = None
 
 
 class Visiting(nn.Module):
