@@ -1,7 +1,6 @@
 """`longtake compare chain`: one take beside chained clips, in numbers and films."""
 
 import json
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from cyclopts import App, Parameter
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors
 from longtake.cli.options import ModelOptions, WholeNumber
+from longtake.cli.output import check_report
 from longtake.cli.progress import Display, display, tell
 from longtake.config import FPS, TEMPORAL_STRIDE
-from longtake.errors import CannotHere, ModelError, OutputError, SettingError
+from longtake.errors import CannotHere, ModelError, SettingError
 from longtake.presets import find
-from longtake.storage import check_writable, output_errors
 
 if TYPE_CHECKING:
     from longtake.evaluate.chain import Compared, Contest
@@ -88,7 +87,7 @@ def chain(
 
     _check(what)
     find(model.model)
-    _check_outputs(out)
+    check_report(out.out, (_REPORT, _TABLE, _PLOT, _SHEET, _FILM), overwrite=out.overwrite)
     with display(quiet=out.quiet) as show, memory_errors("--device cpu or fewer --seconds"):
         report, text = _run(what, model, out.out, show)
     report["elapsed_s"] = round(time.perf_counter() - started, 1)
@@ -114,25 +113,6 @@ def _check(what: ChainOptions) -> None:
     if what.chain_steps is not None and what.chain_steps < 1:
         msg = f"chain-steps must be 1 or more, got {what.chain_steps}; try 50"
         raise SettingError(msg)
-
-
-def _check_outputs(out: CompareOutput) -> None:
-    """Find what could be in the way before any work.
-
-    Raises:
-        OutputError: a file where the folder should be, older files, or no right to write.
-    """
-    with output_errors(out.out / _REPORT):
-        if out.out.exists() and not out.out.is_dir():
-            msg = f"the output {out.out} is a file; choose another folder with -o"
-            raise OutputError(msg)
-        out.out.mkdir(parents=True, exist_ok=True)
-    for name in (_REPORT, _TABLE, _PLOT, _SHEET, _FILM):
-        path = out.out / name
-        if not out.overwrite and os.path.lexists(path):
-            msg = f"{path} exists already; add --overwrite or choose another folder with -o"
-            raise OutputError(msg)
-        check_writable(path)
 
 
 def _run(

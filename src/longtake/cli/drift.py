@@ -1,7 +1,6 @@
 """`longtake drift`: how a film creeps over time, in numbers and one plot."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,10 +11,10 @@ from cyclopts import Parameter
 
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.options import WholeNumber
+from longtake.cli.output import check_report
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.prompt import STDIN
-from longtake.errors import MediaError, OutputError
-from longtake.storage import check_writable, output_errors
+from longtake.errors import MediaError
 
 if TYPE_CHECKING:
     from longtake.media.frames import Frame
@@ -61,7 +60,9 @@ def drift(film: Path, /, *, how: DriftOptions = _DRIFT) -> None:
 
     grid = Grid(how.chunk) if how.chunk else None
     looks = looks_of(film)
-    _check_outputs(how)
+    printed = how.as_json is not None and _is_dash(how.as_json)
+    also = None if printed else how.as_json
+    check_report(how.output, (_REPORT, _PLOT), also, overwrite=how.overwrite)
     with display(quiet=how.quiet) as show:
         measured = curves(_parts(film, show), float(looks.fps))
     borders = []
@@ -72,9 +73,8 @@ def drift(film: Path, /, *, how: DriftOptions = _DRIFT) -> None:
     report = {"film": str(film), **as_report(found)}
     write_json(how.output / _REPORT, report)
     write_plot(how.output / _PLOT, measured, found)
-    printed = how.as_json is not None and _is_dash(how.as_json)
-    if how.as_json is not None and not printed:
-        write_json(how.as_json, report)
+    if also is not None:
+        write_json(also, report)
     if printed or not how.quiet:
         text = f"{as_text(found)}\n{how.output / _PLOT}: everything over time"
         tell(json.dumps(report) if printed else text, done="the film is measured")
@@ -99,30 +99,6 @@ def _parts(film: Path, show: Display) -> "Iterator[Frame]":
         done += len(some)
         show.stage("measure", done, done + 1)
     show.stage("measure", done, done)
-
-
-def _check_outputs(how: DriftOptions) -> None:
-    """Find what could be in the way before any work.
-
-    Raises:
-        OutputError: a file where the folder should be, older numbers, or no right to write.
-    """
-    with output_errors(how.output / _REPORT):
-        if how.output.exists() and not how.output.is_dir():
-            msg = f"the output {how.output} is a file; choose another folder with -o"
-            raise OutputError(msg)
-        how.output.mkdir(parents=True, exist_ok=True)
-    files = [how.output / _REPORT, how.output / _PLOT]
-    if how.as_json is not None and not _is_dash(how.as_json):
-        files.append(how.as_json)
-    for path in files:
-        if path.is_dir():
-            msg = f"{path} is a folder; choose another name"
-            raise OutputError(msg)
-        if not how.overwrite and os.path.lexists(path):
-            msg = f"{path} exists already; add --overwrite or choose another name"
-            raise OutputError(msg)
-        check_writable(path)
 
 
 def _is_dash(path: Path) -> bool:

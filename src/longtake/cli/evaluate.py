@@ -1,7 +1,6 @@
 """`longtake evaluate`: films are made and read, and what is right is counted."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +12,12 @@ from cyclopts import Parameter
 from longtake.cli.interrupts import raise_if_stopped
 from longtake.cli.memory import memory_errors
 from longtake.cli.options import LoraOptions, ModelOptions, WholeNumber
+from longtake.cli.output import check_files, check_report
 from longtake.cli.progress import Display, display, tell
 from longtake.cli.prompt import STDIN, read_prompt
 from longtake.config import SampleConfig
-from longtake.errors import ModelError, OutputError, SettingError
+from longtake.errors import ModelError, SettingError
 from longtake.presets import find
-from longtake.storage import check_writable, output_errors
 
 if TYPE_CHECKING:
     from longtake.evaluate.prompts import Asked
@@ -150,27 +149,13 @@ def _asked(prompt: str | None, suite: SuiteOptions, show: Display) -> "list[Aske
 
 
 def _check_outputs(out: ReportOptions, *, folder: bool) -> None:
-    """Find what could be in the way before any work.
-
-    Raises:
-        OutputError: a file where the folder should be, an older report, or no right to write.
-    """
-    files = [] if out.as_json is None or _is_dash(out.as_json) else [out.as_json]
-    if folder:
-        with output_errors(out.output / "report.json"):
-            if out.output.exists() and not out.output.is_dir():
-                msg = f"the output {out.output} is a file; choose another folder with -o"
-                raise OutputError(msg)
-            (out.output / _PLOTS).mkdir(parents=True, exist_ok=True)
-        files.append(out.output / "report.json")
-    for path in files:
-        if path.is_dir():
-            msg = f"{path} is a folder; choose another name"
-            raise OutputError(msg)
-        if not out.overwrite and os.path.lexists(path):
-            msg = f"{path} exists already; add --overwrite or choose another name"
-            raise OutputError(msg)
-        check_writable(path)
+    """Find what could be in the way before any work."""
+    also = None if out.as_json is None or _is_dash(out.as_json) else out.as_json
+    if not folder:
+        check_files([also] if also else [], overwrite=out.overwrite)
+        return
+    check_report(out.output, ("report.json",), also, overwrite=out.overwrite)
+    (out.output / _PLOTS).mkdir(exist_ok=True)
 
 
 def _is_dash(path: Path) -> bool:

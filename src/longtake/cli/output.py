@@ -1,6 +1,7 @@
-"""Where a film goes: everything that could be in the way, found before any work."""
+"""Where films and reports go: everything that could be in the way, found before any work."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,3 +65,43 @@ def _check_free(path: Path, what: str, *, overwrite: bool) -> None:
         fix = ", add --no-sheet" if what else ""
         msg = f"{path}{what} exists already; add --overwrite{fix} or choose another name with -o"
         raise OutputError(msg)
+
+
+def check_report(
+    folder: Path, names: Sequence[str], also: Path | None = None, *, overwrite: bool
+) -> None:
+    """Make the folder of a report, and prove that its files can be written.
+
+    Args:
+        folder: Of the report.
+        names: Of its files.
+        also: A file elsewhere that the report goes to as well.
+        overwrite: Whether existing files may be replaced.
+
+    Raises:
+        OutputError: a file where the folder should be, older files, or no right to write.
+    """
+    with output_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            msg = f"the output {folder} is a file; choose another folder with -o"
+            raise OutputError(msg)
+        folder.mkdir(parents=True, exist_ok=True)
+    check_files(
+        [*(folder / name for name in names), *([also] if also else [])], overwrite=overwrite
+    )
+
+
+def check_files(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Prove that files of a report can be written.
+
+    Raises:
+        OutputError: a folder, there already, or no right to write.
+    """
+    for path in paths:
+        if path.is_dir():
+            msg = f"{path} is a folder; choose another name"
+            raise OutputError(msg)
+        if not overwrite and os.path.lexists(path):
+            msg = f"{path} exists already; add --overwrite or choose another name"
+            raise OutputError(msg)
+        check_writable(path)
