@@ -348,11 +348,13 @@ def plot(report: dict, path: Path) -> None:
     for what, pair in zip(kinds, figure.subplots(len(kinds), 2, squeeze=False), strict=True):
         quantities = (("time_s", 1, "seconds of one pass"), ("peak_bytes", 2**20, "peak MiB"))
         for axes, (name, unit, title) in zip(pair, quantities, strict=True):
-            for mode in MODES:
+            for number, mode in enumerate(MODES):
                 rows = [r for r in report["rows"] if (r["what"], r["mode"]) == (what, mode)]
                 points = [(r["seconds"], r[name] / unit) for r in rows if r[name]]
                 if points:
-                    axes.plot(*zip(*points, strict=True), marker="o", label=LABELS[mode])
+                    # Not every panel has every mode; each keeps its colour.
+                    look = {"marker": "o", "color": f"C{number}", "label": LABELS[mode]}
+                    axes.plot(*zip(*points, strict=True), **look)
             axes.set(xscale="log", yscale="log", xlabel="seconds of film", title=f"{what}: {title}")
             axes.set_xticks(sorted({r["seconds"] for r in report["rows"]}))
             axes.get_xaxis().set_major_formatter("{x:g}")
