@@ -11,6 +11,7 @@ from longtake.config import (
     Bucket,
     CausalConfig,
     Cue,
+    Grain,
     JumpConfig,
     LoraUse,
     MatchConfig,
@@ -379,3 +380,9 @@ def test_the_first_chunk_takes_what_is_left_over(latent, chunk, wanted):
 def test_impossible_settings_of_a_sharded_training_are_refused(changes):
     with pytest.raises(SettingError, match=f"{next(iter(changes))} must be"):
         replace(ShardedConfig(), **changes)
+
+
+@pytest.mark.parametrize("value", [-0.01, 0.51, float("nan"), float("inf")])
+def test_wild_grain_is_refused(value):
+    with pytest.raises(SettingError, match=r"grain.own must be 0 to 0.5"):
+        Grain(own=value)
