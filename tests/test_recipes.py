@@ -290,8 +290,8 @@ def test_the_longest_captions_fit_the_text_encoder(level):
 
 def test_the_examples_lead_to_the_embedded_model():
     shipped = from_dict(ModelConfig, read_json(find("previz").folder / MODEL_FILE))
-    by_chunks = causal_shapes(load_recipe(str(ROOT / "examples" / "causal_train.json")))
-    jumps = load_recipe(str(ROOT / "examples" / "few_steps_train.json")).jumps
+    recipe = load_recipe(str(ROOT / "examples" / "long_train.json"))
+    by_chunks, jumps = causal_shapes(recipe), recipe.jumps
     few = Sampling(steps=jumps.steps, guidance=1.0, shift=jumps.shift, sampler="euler")
     assert shipped == replace(by_chunks, sampling=few)
 
@@ -303,6 +303,8 @@ def test_the_examples_lead_to_the_embedded_model():
         ("whole", "transformer", "transformer_whole_2"),
         ("causal", "causal", "causal_whole_2"),
         ("few_steps", "few_steps", "few_steps_whole_2"),
+        ("long", "causal", "causal_long"),
+        ("long", "few_steps", "few_steps_long"),
     ],
 )
 def test_the_logs_of_the_embedded_model_are_kept(example, stage, log):
