@@ -1,7 +1,7 @@
 """What a model gets right, over many films by several processes; prints one JSON line.
 
 python benchmarks/score_films.py [--model previz] [--level first] [--films 200] [--jobs 8]
-    [--precision fp8] [--emulate]
+    [--precision fp8] [--emulate] [--size 1280x704]
 
 The films and marks are those of `longtake evaluate` with the same seed; it runs without the command
 line's libraries, as on a bare GPU machine.
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="in place of the model's own")
+    parser.add_argument("--size", help="in place of the model's own; read at the reader's")
     parser.add_argument("--reader", type=Path, default=FOLDER)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=get_args(Precision))
@@ -52,6 +53,7 @@ def main() -> None:
         "level": options.level,
         "seed": options.seed,
         "steps": options.steps,
+        "size": options.size,
         "precision": options.precision,
         "emulated": options.emulate,
         **scores(read),
@@ -75,6 +77,9 @@ def share(given: tuple[argparse.Namespace, int]) -> list[tuple[int, Read]]:
     reader = load_reader(options.reader, pipe.device)
     steps = options.steps or pipe.defaults.steps
     settings = replace(pipe.defaults, steps=steps, seed=options.seed)
+    if options.size:
+        width, height = map(int, options.size.split("x"))
+        settings = replace(settings, width=width, height=height)
     numbers = range(job, len(asked), options.jobs)
     made = films([asked[number] for number in numbers], pipe, reader, settings)
     read = [event for event in made if isinstance(event, Read)]
