@@ -123,6 +123,20 @@ def test_a_lora_that_tells_of_wild_grain_is_damaged(tiny, tmp_path, told, monkey
         read_lora(file, pipe.model_hash, shapes(pipe.transformer))
 
 
+def test_a_lora_of_an_older_release_has_no_grain(tiny, tmp_path, monkeypatch):
+    pipe = loaded(save_model(tmp_path / "model", tiny))
+    plain = json.dumps
+    older = {"format": 1}
+
+    def dumps(tree, **more):
+        return plain({n: v for n, v in tree.items() if n != "grain"} | older, **more)
+
+    monkeypatch.setattr(json, "dumps", dumps)
+    file = save_random_lora(tmp_path / "a.safetensors", pipe, grain=STRONG)
+    monkeypatch.undo()
+    assert read_lora(file, pipe.model_hash, shapes(pipe.transformer)).head.grain == Grain()
+
+
 def test_clips_tell_the_grain_that_their_latents_lose(tiny, tmp_path, monkeypatch):
     pipe = loaded(save_model(tmp_path / "model", tiny))
     clean = as_bytes(scene(9, 64, 96))

@@ -1,13 +1,14 @@
 """A model between two others."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from training_help import TINY_MODEL, save_model
 
 from longtake.config import merge
-from longtake.errors import SettingError, WeightsError
+from longtake.errors import ModelError, OutputError, SettingError, WeightsError
 from longtake.pipeline import load
 from longtake.recipes.average import average
 from longtake.recipes.previz import PrevizRecipe
@@ -21,7 +22,7 @@ WORDS = ("a", "ball", "ten", "red")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     first = save_model(folder / "first", CONFIG, seed=0)
-    return first, save_model(folder / "second", replace(CONFIG, words=WORDS), seed=1)
+    return str(first), str(save_model(folder / "second", replace(CONFIG, words=WORDS), seed=1))
 
 
 def networks(folder):
@@ -55,9 +56,9 @@ def test_the_ends_are_the_two_models(models, tmp_path):
     average(*models, 0.0, tmp_path / "first")
     for part in ("text", "transformer", "autoencoder"):
         file = f"{part}.safetensors"
-        assert (tmp_path / "second" / file).read_bytes() == (models[1] / file).read_bytes()
+        assert (tmp_path / "second" / file).read_bytes() == (Path(models[1]) / file).read_bytes()
     file = "transformer.safetensors"
-    assert (tmp_path / "first" / file).read_bytes() == (models[0] / file).read_bytes()
+    assert (tmp_path / "first" / file).read_bytes() == (Path(models[0]) / file).read_bytes()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
@@ -70,5 +71,14 @@ def test_a_share_beyond_the_two_is_refused(models, tmp_path, share):
 def test_models_of_other_shapes_are_refused(models, tmp_path):
     other = merge(CONFIG, {"transformer": {"depth": 1}})
     with pytest.raises(WeightsError, match="transformer"):
-        average(save_model(tmp_path / "other", other), models[1], 0.5, tmp_path / "out")
+        average(str(save_model(tmp_path / "other", other)), models[1], 0.5, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_model_is_not_written_over_and_one_that_is_missing_is_named(models, tmp_path):
+    before = (Path(models[0]) / "transformer.safetensors").read_bytes()
+    with pytest.raises(OutputError, match="holds a model already"):
+        average(*models, 0.5, Path(models[0]))
+    assert (Path(models[0]) / "transformer.safetensors").read_bytes() == before
+    with pytest.raises(ModelError, match="no model named"):
+        average("nothing", models[1], 0.5, tmp_path / "out")

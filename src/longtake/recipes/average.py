@@ -14,21 +14,21 @@ from torch import nn
 
 from longtake.checkpoints import read_json
 from longtake.config import ModelConfig, from_dict
-from longtake.errors import LongtakeError, SettingError
-from longtake.pipeline import Parts
-from longtake.presets import MODEL_FILE
+from longtake.errors import LongtakeError, OutputError, SettingError
+from longtake.presets import MODEL_FILE, find
 from longtake.recipes.folder import weights_path
 from longtake.recipes.weights import export_model, fill, fill_text, parts_from
+from longtake.storage import output_errors
 
 CPU = torch.device("cpu")
 
 
 @torch.no_grad()
-def average(first: Path, second: Path, share: float, out: Path) -> Parts:
+def average(first: str, second: str, share: float, out: Path) -> None:
     """Write (1 - share) first + share second: of the denoiser and the text encoder.
 
     Args:
-        first: A model.
+        first: A model, by name or folder.
         second: Another of the same shapes; its words, its autoencoder and its settings are kept,
             and what the first knows no word for comes from it alone.
         share: Of the second, 0 to 1.
@@ -36,21 +36,27 @@ def average(first: Path, second: Path, share: float, out: Path) -> Parts:
 
     Raises:
         SettingError: a share beyond that range.
+        ModelError: no such model.
+        OutputError: the folder holds a model already, or cannot be written.
         WeightsError: models of different shapes.
     """
     if not 0 <= share <= 1:
         msg = f"share must be 0 to 1, got {share}"
         raise SettingError(msg)
-    config = from_dict(ModelConfig, read_json(second / MODEL_FILE))
-    parts, others = (parts_from(second, config, CPU) for _ in range(2))
+    if (out / MODEL_FILE).exists():
+        msg = f"{out} holds a model already; delete it, or choose another with --out"
+        raise OutputError(msg)
+    before, after = (find(name).folder for name in (first, second))
+    config = from_dict(ModelConfig, read_json(after / MODEL_FILE))
+    parts, others = (parts_from(after, config, CPU) for _ in range(2))
     text, transformer, _ = others
-    fill_text(text, first, config.words)
-    fill(transformer, weights_path(first, "transformer"))
+    fill_text(text, before, config.words)
+    fill(transformer, weights_path(before, "transformer"))
     for part, other in zip(parts[:2], others[:2], strict=True):
         _blend(part, other, share)
-    out.mkdir(parents=True, exist_ok=True)
+    with output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     export_model(out, parts, config)
-    return parts
 
 
 def _blend(part: nn.Module, other: nn.Module, share: float) -> None:
@@ -60,8 +66,8 @@ def _blend(part: nn.Module, other: nn.Module, share: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="longtake.recipes.average")
-    parser.add_argument("first", type=Path)
-    parser.add_argument("second", type=Path)
+    parser.add_argument("first")
+    parser.add_argument("second")
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
