@@ -312,22 +312,22 @@ class OfficialPipeline:
     @contextmanager
     def _vae_here(self, half: Half) -> Iterator[PublicAutoencoder]:
         """The half of the VAE that is at work, on the device."""
-        if self._autoencoder is None:
-            self._load_vae()
-        assert self._autoencoder is not None
+        autoencoder = self._vae()
         if self._denoising is not None:
             self._denoising.leave()
             self._free()
         for guest in self._halves[half]:
             guest.arrive(self.running.device)
-        yield self._autoencoder
+        yield autoencoder
         if self.running.offload != "none":
             for guest in self._halves[half]:
                 guest.leave()
             self._free()
 
-    def _load_vae(self) -> None:
-        """Both halves onto the host, each in the type it works in."""
+    def _vae(self) -> PublicAutoencoder:
+        """Both halves, loaded onto the host when first asked for, each in the type it works in."""
+        if self._autoencoder is not None:
+            return self._autoencoder
         low = vae_dtype(self.model, self.running.dtype)
         tiling = None if self.running.offload == "none" else Tiling()
         self._autoencoder = load_autoencoder(self.model, low, HOST, tiling)
@@ -339,16 +339,15 @@ class OfficialPipeline:
                 for name, part in parts.items()
                 if (name in ENCODER_PARTS) == (half == "encode")
             )
+        return self._autoencoder
 
     @contextmanager
     def _vae_on(self, device: torch.device) -> Iterator[PublicAutoencoder]:
         """The decoder on a device where nothing else has to leave for it."""
-        if self._autoencoder is None:
-            self._load_vae()
-        assert self._autoencoder is not None
+        autoencoder = self._vae()
         for guest in self._halves["decode"]:
             guest.arrive(device)
-        yield self._autoencoder
+        yield autoencoder
 
     def _decode_dtype(self) -> torch.dtype:
         card = self.running.device.type == "cuda"
