@@ -1,11 +1,13 @@
 """`linear`, `block` with several segments, and `softmax`, trained alike from the start.
 
 python benchmarks/compare_attention.py train --out DIR [--only linear,block-5] [--steps 1500]
+python benchmarks/compare_attention.py time --out DIR [--only linear,block-5]
 python benchmarks/compare_attention.py plot DIR --figure docs/figures/attention.png
 
 A smaller copy of the denoiser (width 192, 6 layers) is trained at every setting on the same clips
 of the world's first level with the same number of steps and a rate that does not decay, so that its
-curve can be read at equal steps and at equal time. `train` leaves DIR/<setting>.json.
+curve can be read at equal steps and at equal time. `train` leaves DIR/<setting>.json, and several
+can train side by side; `time` leaves DIR/<setting>.time.json and wants the machine for itself.
 """
 
 import argparse
@@ -20,7 +22,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from longtake.config import AttentionMode, TransformerConfig, merge
@@ -73,6 +74,11 @@ def main() -> None:
     training.add_argument("--steps", type=int, default=1500)
     training.add_argument("--films", type=int, default=24)
     training.add_argument("--changes", default="{}", help="settings of the recipe, as JSON")
+    timing = verbs.add_parser("time")
+    timing.add_argument("--out", type=Path, required=True)
+    timing.add_argument("--only", default=",".join(s.name for s in SETTINGS))
+    timing.add_argument("--steps", type=int, default=SETTLE_STEPS + 100)
+    timing.add_argument("--changes", default="{}", help="settings of the recipe, as JSON")
     plotting = verbs.add_parser("plot")
     plotting.add_argument("folder", type=Path)
     plotting.add_argument("--figure", type=Path, required=True)
@@ -82,33 +88,53 @@ def main() -> None:
         return
     for setting in SETTINGS:
         if setting.name in options.only.split(","):
-            measure(setting, options.out, options.steps, options.films, json.loads(options.changes))
+            recipe = merge(proxy(setting, options.steps), json.loads(options.changes))
+            if options.verb == "train":
+                scored(setting, recipe, options.out, options.films)
+            else:
+                clocked(setting, recipe, options.out)
 
 
-def measure(setting: Setting, out: Path, steps: int, count: int, changes: dict) -> None:
-    """Train one setting, film with it, time it; leaves `<setting>.json`."""
-    device = device_of("auto")
-    recipe = merge(proxy(setting, steps), changes)
+def scored(setting: Setting, recipe: PrevizRecipe, out: Path, count: int) -> None:
+    """Train one setting and film with it; leaves `<setting>.json`."""
     folder = out / setting.name
-    with TemporaryDirectory() as start:
-        for path in SHIPPED.glob("autoencoder*"):
-            (Path(start) / path.name).symlink_to(path)
-        run(recipe, folder, stage="transformer", device=device, start=Path(start))
-    curve = read_curve(folder / "transformer.csv")
+    curve = trained(recipe, folder)
     found = {
         "setting": setting.name,
         "curve": curve,
+        **(film_scores(folder, setting, count, recipe) if count else {}),
+    }
+    (out / f"{setting.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in found.items() if key != "curve"}), flush=True)
+
+
+def clocked(setting: Setting, recipe: PrevizRecipe, out: Path) -> None:
+    """Time steps of training and forwards of one setting; leaves `<setting>.time.json`."""
+    device = device_of("auto")
+    with TemporaryDirectory() as folder:
+        curve = trained(recipe, Path(folder) / "run")
+    found = {
+        "setting": setting.name,
         "step_s": step_time(curve, recipe.transformer.batch),
         "forward": {
             length: forward_cost(recipe.model.transformer, latent_frames, device)
             for length, latent_frames in LATENT_FRAMES.items()
         },
-        **(film_scores(folder, setting, count, recipe) if count else {}),
         "processor": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
     }
-    (out / f"{setting.name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps({key: value for key, value in found.items() if key != "curve"}), flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{setting.name}.time.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found), flush=True)
+
+
+def trained(recipe: PrevizRecipe, folder: Path) -> list[dict[str, float]]:
+    """Train a denoiser from the start on the autoencoder that ships; the rows of its log."""
+    with TemporaryDirectory() as start:
+        for path in SHIPPED.glob("autoencoder*"):
+            (Path(start) / path.name).symlink_to(path)
+        run(recipe, folder, stage="transformer", device=device_of("auto"), start=Path(start))
+    return read_curve(folder / "transformer.csv")
 
 
 def proxy(setting: Setting, steps: int) -> PrevizRecipe:
@@ -202,7 +228,13 @@ def change(film: UInt8[Tensor, "frames height width 3"], chosen: Callable[[int],
 
 def plot(folder: Path, path: Path) -> None:
     """Loss at equal steps and at equal time, time and memory of a 20 s forward, by setting."""
-    found = [json.loads((folder / f"{s.name}.json").read_text()) for s in SETTINGS]
+    from matplotlib.figure import Figure
+
+    found = [
+        json.loads((folder / f"{s.name}.json").read_text())
+        | json.loads((folder / f"{s.name}.time.json").read_text())
+        for s in SETTINGS
+    ]
     names = [one["setting"] for one in found]
     seconds = min(one["curve"][-1]["step"] * one["step_s"] for one in found)
     rows = {

@@ -29,13 +29,19 @@ class Bucket:
     """Clips of such a step; memory grows with their pixels."""
     frames: int | None = None
     """Frames of a clip, 4n + 1; none: as many as the stage's own."""
+    highest: float = 1.0
+    """Highest noise level of such clips; below 1 for films that are painted over a smaller one."""
 
     def __post_init__(self) -> None:
         """Check what a stage checks of its own size, and the share."""
         check_sides(self.width, self.height)
         if self.frames is not None:
             _check_frames(self.frames)
-        check_ranges(("share", self.share, 0, 1), ("batch", self.batch, 1, 10**5))
+        check_ranges(
+            ("share", self.share, 0, 1),
+            ("batch", self.batch, 1, 10**5),
+            ("highest", self.highest, 0.01, 1),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,8 @@ class TrainConfig:
     """Timestep shift of the noise levels trained on; few_steps trains on those of its jumps."""
     top: float = 0.0
     """Share of noise levels drawn evenly from the top, 0.97 to 1, where a film begins."""
+    highest: float = 1.0
+    """Highest noise level; below 1 the others shrink with it, and few_steps learns one jump."""
     kl: float = 2e-4
     """Weight of the autoencoder's KL term."""
     squared: float = 2.0
@@ -131,6 +139,7 @@ class TrainConfig:
             ("unnamed", self.unnamed, 0, 1),
             ("shift", self.shift, 0.1, 100),
             ("top", self.top, 0, 1),
+            ("highest", self.highest, 0.01, 1),
             ("kl", self.kl, 0, 10**6),
             ("squared", self.squared, 0, 10**6),
             ("subjects", self.subjects, 0, 10**6),
@@ -169,6 +178,7 @@ class TrainConfig:
             height=size.height,
             frames=frames,
             batch=size.batch,
+            highest=self.highest * size.highest,
             render_batch=clips,
             pool=self.pool // self.render_batch * clips,
             sizes=(),

@@ -158,16 +158,16 @@ def _denoiser_loss(text: TextEncoder, transformer: Transformer, config: TrainCon
 def noise_levels(
     num: int, config: TrainConfig, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """Levels of clips or chunks, of which some lie at the very top (`config.top`).
+    """Levels of clips or chunks up to `config.highest`, some at the very top (`config.top`).
 
     Logit-normal levels hardly ever do. A film begins there, and nothing but the caption says as
     what: a model that has seen too little of it reads the noise's mean as the film's own light.
     """
     levels = flow.logit_normal(num, config.shift, generator, device)
-    if not config.top:
-        return levels
-    lot, place = torch.rand(2, num, generator=generator, device=device)
-    return torch.where(lot < config.top, _TOP + (1 - _TOP) * place, levels)
+    if config.top:
+        lot, place = torch.rand(2, num, generator=generator, device=device)
+        levels = torch.where(lot < config.top, _TOP + (1 - _TOP) * place, levels)
+    return config.highest * levels
 
 
 def drop_captions(wordings: Tensor, dropout: float, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtake import flow
@@ -40,6 +41,8 @@ from longtake.vae import Autoencoder
 from longtake.world.level import level_named
 
 Denoiser = tuple[TextEncoder, Transformer]
+_BEGINNINGS = 9
+"""Levels that a film is painted over another from, while it is learned."""
 
 
 def few_steps_shapes(start: Path, jumps: JumpConfig) -> ModelConfig:
@@ -114,7 +117,10 @@ def _at_size(
     """The stage at one size."""
     text, transformer, autoencoder = parts
     config, chunks = filming.config, filming.chunks if shapes.chunk else ()
-    prepare = _jump_inputs(filming, jumps, chunks)
+    if config.highest < 1.0:
+        jumps = replace(jumps, own=0.0)
+    count = len(jump_levels(config.highest, jumps))
+    prepare = _jump_inputs(filming, count, chunks)
     loss = _jump_loss((text, transformer), teacher, config, jumps, chunks)
     other = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
     unseen = partial(_ring(other, shapes, autoencoder, ALONE).make, 0)
@@ -164,7 +170,21 @@ def _ring(
     return latent_ring(filming.config, autoencoder, tokenizer, workers, filming.level)
 
 
-def _jump_inputs(filming: Filming, jumps: JumpConfig, chunks: tuple[int, ...]) -> Prepare:
+def jump_levels(highest: float, jumps: JumpConfig) -> Float[Tensor, "jumps levels"]:
+    """The levels that the teacher passes on each jump, falling.
+
+    From noise to a film each jump begins where the one before ended. Below the highest level 1
+    each is the only one of a film that is painted over another: from somewhere in the upper half
+    down to 0 in even parts.
+    """
+    if highest == 1.0:
+        levels = flow.schedule(jumps.steps * jumps.parts, jumps.shift)
+        return levels.float().unfold(0, jumps.parts + 1, jumps.parts)
+    begins = highest * torch.linspace(0.5, 1.0, _BEGINNINGS)
+    return begins[:, None] * torch.linspace(1.0, 0.0, jumps.parts + 1)
+
+
+def _jump_inputs(filming: Filming, count: int, chunks: tuple[int, ...]) -> Prepare:
     """Latents, which jump each chunk makes, captions, and the past if there is one."""
     takes, dropout = filming.takes, filming.config.caption_dropout
 
@@ -176,7 +196,7 @@ def _jump_inputs(filming: Filming, jumps: JumpConfig, chunks: tuple[int, ...]) -
         noise = torch.randn(clean.shape, generator=generator, device=device)
         sizes = chunks or (latent_frames,)
         shape = (len(sizes), rows, 1)
-        places = torch.randint(jumps.steps, shape, generator=generator, device=device)
+        places = torch.randint(count, shape, generator=generator, device=device)
         place = torch.cat([p.expand(-1, n) for p, n in zip(places, sizes, strict=True)], dim=1)
         given = torch.zeros_like(place, dtype=torch.bool)
         if not chunks:
@@ -197,9 +217,8 @@ def _jump_loss(
 ) -> Loss:
     """Those inputs to (loss of the jumps, that of the last jumps)."""
     device = teacher[1].head_table.device
-    fine = flow.schedule(jumps.steps * jumps.parts, jumps.shift).float().to(device)
-    within = torch.arange(jumps.parts + 1, device=device)[:, None, None]
-    before = torch.arange(jumps.steps, device=device)[:, None, None]
+    table = jump_levels(config.highest, jumps).to(device)
+    before = torch.arange(len(table), device=device)[:, None, None]
 
     def autocast() -> torch.autocast:
         # One for each pass: weights cast inside no_grad and kept would have no gradient later.
@@ -208,11 +227,11 @@ def _jump_loss(
     def loss(
         clean: Tensor, noise: Tensor, place: Tensor, given: Tensor, tokens: Tensor, *past: Tensor
     ) -> tuple[Tensor, Tensor]:
-        levels = fine[place * jumps.parts + within] * ~given
+        levels = table[place].movedim(-1, 0) * ~given
         x = flow.interpolate(clean, noise, levels[0])
         own = round(jumps.own * len(x))
         if own:
-            path = (fine[jumps.parts * before.minimum(place)] * ~given)[:, :own]
+            path = (table[before.minimum(place), 0] * ~given)[:, :own]
             begin = flow.interpolate(clean[:own], noise[:own], path[0])
             with torch.no_grad(), autocast():
                 jump = velocity_of(
