@@ -202,11 +202,13 @@ def film_scores(folder: Path, setting: Setting, count: int, recipe: PrevizRecipe
         shape = {"height": size.height, "width": size.width, "frames": size.frames}
         true = next(film_scenes(one.scene, pipe.autoencoder, pipe.device, **shape))
         for found, changes in zip((inside, across), parts(setting), strict=True):
-            found.append(change(torch.as_tensor(made), changes) / change(true, changes))
+            # A segment as long as the film is never left.
+            if (changed := change(true, changes)) is not None:
+                found.append(change(torch.as_tensor(made), changes) / changed)
     return {
         "scores": scores(read),
         "change_inside_over_truth": statistics.median(inside),
-        "change_across_over_truth": statistics.median(across),
+        "change_across_over_truth": statistics.median(across) if across else None,
     }
 
 
@@ -219,9 +221,13 @@ def parts(setting: Setting) -> tuple[Callable[[int], bool], Callable[[int], bool
     return (lambda frame: not crosses(frame)), crosses
 
 
-def change(film: UInt8[Tensor, "frames height width 3"], chosen: Callable[[int], bool]) -> float:
-    """Mean change of a byte between the chosen frames and the next ones."""
+def change(
+    film: UInt8[Tensor, "frames height width 3"], chosen: Callable[[int], bool]
+) -> float | None:
+    """Mean change of a byte between the chosen frames and the next ones; None if there are none."""
     pairs = [frame for frame in range(1, len(film) - 1) if chosen(frame)]
+    if not pairs:
+        return None
     values = film.float()
     return statistics.mean((values[i + 1] - values[i]).abs().mean().item() for i in pairs)
 
@@ -234,6 +240,7 @@ def plot(folder: Path, path: Path) -> None:
         json.loads((folder / f"{s.name}.json").read_text())
         | json.loads((folder / f"{s.name}.time.json").read_text())
         for s in SETTINGS
+        if (folder / f"{s.name}.json").exists()
     ]
     names = [one["setting"] for one in found]
     seconds = min(one["curve"][-1]["step"] * one["step_s"] for one in found)

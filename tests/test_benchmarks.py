@@ -244,14 +244,23 @@ def test_attention_settings_are_compared_at_equal_steps_and_at_equal_time(tmp_pa
     for number, setting in enumerate(compare_attention.SETTINGS):
         curve = [{"step": 10.0 * n, "loss": 1 - 0.001 * n} for n in range(1, 101)]
         cost = {"20 s": {"median_ms": 5.0, "peak_mib": 7.0}}
-        found = {"setting": setting.name, "curve": curve, "step_s": 1.0 + number, "forward": cost}
+        found = {"setting": setting.name, "curve": curve}
         (tmp_path / f"{setting.name}.json").write_text(json.dumps(found))
+        clocked = {"step_s": 1.0 + number, "forward": cost}
+        (tmp_path / f"{setting.name}.time.json").write_text(json.dumps(clocked))
     compare_attention.plot(tmp_path, tmp_path / "attention.png")
     told = json.loads(capsys.readouterr().out)
     assert told["linear"][0] == told["softmax"][0] == pytest.approx(0.91)
     assert told["linear"][1] == told["linear"][0]
     assert told["softmax"][1] > told["block-2"][1] > told["linear"][1]
     assert (tmp_path / "attention.png").stat().st_size > 1000
+
+
+def test_a_segment_as_long_as_the_film_is_never_left():
+    film = torch.randint(0, 256, (81, 4, 4, 3), dtype=torch.uint8)
+    inside, across = compare_attention.parts(compare_attention.Setting("block", 20))
+    assert compare_attention.change(film, across) is None
+    assert compare_attention.change(film, inside) > 0
 
 
 def test_a_segment_is_crossed_where_it_ends():

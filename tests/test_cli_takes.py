@@ -410,6 +410,13 @@ def test_of_a_long_film_the_last_five_seconds_are_shown_to_the_model(capsys):
     assert "goes on from the last 5.06 s" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_film_between_two_cells_is_extended_at_its_own_size():
+    old = video(Path("any.mp4"), size=(104, 72))
+    assert run(["extend", "any.mp4", "a red ball", "--seconds", "1", "--quiet"]) == DONE
+    assert frames("any-extended.mp4").shape == (len(old) + 16, 72, 104, 3)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_a_stopped_extension_of_any_film_goes_on_without_it(monkeypatch):
@@ -426,7 +433,7 @@ def test_a_stopped_extension_of_any_film_goes_on_without_it(monkeypatch):
 @pytest.mark.parametrize(
     ("film", "words", "fragment"),
     [
-        ({"size": (100, 64)}, ["a"], "any.mp4 is 100x64 and sides must be multiples of 32"),
+        ({"size": (100, 64)}, ["a"], "any.mp4 is 100x64 and sides must be multiples of 8"),
         ({"fps": 24}, ["a"], "any.mp4 has 24 frames a second and the model makes 16; re-time it"),
         ({"count": 8}, ["a"], "the film has 8 frames and the model goes on from 9 or more"),
         ({}, [], "any.mp4 has no state beside it, so the prompt has to tell the whole scene"),

@@ -16,6 +16,7 @@ from longtake.config import (
     LoraUse,
     MatchConfig,
     ModelConfig,
+    Refine,
     SampleConfig,
     Sampling,
     ShardedConfig,
@@ -134,6 +135,33 @@ def test_a_stage_at_a_further_size_has_as_many_renderings_of_no_more_pixels():
     assert stage.at(Bucket(width=64, height=64, share=0, batch=64)).render_batch == 16
     assert replace(stage, render_batch=1).at(large).render_batch == 1
     assert stage.at_each_size == (stage, at)
+    assert (at.highest, stage.at(replace(large, highest=0.8)).highest) == (1.0, 0.8)
+
+
+@pytest.mark.parametrize("highest", [0, 1.5, float("nan")])
+def test_a_size_whose_highest_noise_level_is_none_is_refused(highest):
+    with pytest.raises(SettingError, match=r"highest must be 0\.01 to 1"):
+        Bucket(**BUCKET, highest=highest)
+
+
+def test_a_films_sides_are_made_whole_cells():
+    assert SampleConfig(width=1280, height=720).made == (1280, 736)
+    assert SampleConfig().made == (448, 256)
+    with pytest.raises(SettingError, match="multiple of 8 from 64 to 4096, got 250; the nearest"):
+        SampleConfig(height=250)
+
+
+@pytest.mark.parametrize(("value", "near"), [(250, 248), (1, 64), (9999, 4096), (720, 720)])
+def test_the_nearest_side_is_one_a_film_can_have(value, near):
+    assert config.nearest_side(value) == near
+
+
+def test_a_large_film_has_a_small_one_below_it_with_the_pixels_it_was_trained_on():
+    refine = Refine(width=448, height=256)
+    assert refine.small(1280, 736) == (448, 256)
+    assert refine.small(512, 320) is None
+    with pytest.raises(SettingError, match="level must be"):
+        Refine(width=448, height=256, level=0)
 
 
 @pytest.mark.parametrize("value", ["20", 2.5, None, True, [1]])

@@ -353,3 +353,26 @@ def test_the_blocks_have_few_graphs_for_each_of_the_three_passes(
     blocks = [graph for graph in made if "attention" in graph.print_readable(print_output=False)]
     # Own jumps, teacher and student; by chunks the first chunk and the others.
     assert len(blocks) == (6 if kind == "by_chunks" else 3)
+
+
+def test_jumps_from_noise_follow_on_each_other_and_those_over_a_film_end_it():
+    jumps = JumpConfig(steps=4, parts=3, shift=10.0)
+    chain = few_steps.jump_levels(1.0, jumps)
+    assert chain.shape == (4, 4)
+    assert torch.equal(chain[1:, 0], chain[:-1, -1])
+    assert torch.equal(chain[:, 0], flow.schedule(4, 10.0).float()[:-1])
+    over = few_steps.jump_levels(0.8, jumps)
+    assert over[:, -1].eq(0).all()
+    assert (over[0, 0].item(), over[-1, 0].item()) == pytest.approx((0.4, 0.8))
+    assert torch.allclose(over.diff(dim=1), -over[:, :1] / 3)
+
+
+def test_noise_levels_stay_below_the_highest():
+    for top in (0.0, 0.1):
+        config = replace(RECIPE.few_steps, top=top)
+        levels = [
+            denoiser.noise_levels(500, one, torch.Generator().manual_seed(1), CPU)
+            for one in (config, replace(config, highest=0.8))
+        ]
+        assert levels[1].max() < 0.8
+        assert torch.equal(levels[1], 0.8 * levels[0])

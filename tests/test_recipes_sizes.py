@@ -30,7 +30,7 @@ STAGE = {
     "steps": 4, "batch": 3, "frames": 9, "height": 64, "width": 64, "warmup": 1,
     "pool": 2, "render_batch": 2, "refresh_every": 100,
     "precision": "fp32", "compile": False, "log_every": 1, "checkpoint_every": 2,
-    "sizes": [{"width": 96, "height": 64, "share": 0.4, "batch": 2, "frames": 5}],
+    "sizes": [{"width": 96, "height": 64, "share": 0.4, "batch": 2, "frames": 5, "highest": 0.8}],
 }  # fmt: skip
 STAGES = ("transformer", "causal", "few_steps")
 RECIPE = merge(

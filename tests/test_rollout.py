@@ -253,9 +253,9 @@ def test_a_newer_format_is_refused_and_so_is_the_state_of_a_training_run(
 ):
     path = tmp_path / "state.safetensors"
     with monkeypatch.context() as patch:
-        patch.setattr("longtake.rollout.snapshot.FORMAT", 2)
+        patch.setattr("longtake.rollout.snapshot.PLAIN", 3)
         save_snapshot(path, snapshot(transformer, tiny, 1), WHO)
-    with pytest.raises(StateError, match="format 2 of a newer release; this one reads up to 1"):
+    with pytest.raises(StateError, match="format 3 of a newer release; this one reads up to 2"):
         load_snapshot(path, WHO)
     save_state(path, {"x": torch.ones(2)}, {"step": "7"})
     with pytest.raises(StateError, match="the state of something else"):

@@ -127,7 +127,7 @@ REFUSED = {
     "sampler": (["generate", "a", "--sampler", "dmp"], "did you mean dpm?"),
     "device": (["generate", "a", "--device", "tpu"], "--device is one of auto, cpu, cuda"),
     "precision": (["generate", "a", "--precision", "fp12"], "--precision is one of"),
-    "size odd": (["generate", "a", "--size", "450x250"], "the nearest is 448x256"),
+    "size odd": (["generate", "a", "--size", "450x250"], "the nearest is 448x248"),
     "size 1x1": (["generate", "a", "--size", "1x1"], "the nearest is 64x64"),
     "size huge": (["generate", "a", "--size", "99999x99999"], "the nearest is 4096x4096"),
     "size text": (["generate", "a", "--size", "big"], "WIDTHxHEIGHT as 448x256"),

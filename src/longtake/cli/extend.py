@@ -21,7 +21,7 @@ from longtake.cli.progress import Display, display
 from longtake.cli.prompt import read_prompt
 from longtake.cli.report import tell_take
 from longtake.cli.resume import load_same, take_at
-from longtake.config import FPS, TAKE_SUFFIX, Cue, frames_for
+from longtake.config import FPS, SIDE_STEP, TAKE_SUFFIX, Cue, frames_for, nearest_side
 from longtake.errors import MediaError, PromptError, SettingError, StateError
 from longtake.presets import find
 
@@ -176,10 +176,10 @@ def _check_looks(film: Path, looks: "Looks") -> None:
             f"re-time it first, e.g. ffmpeg -i {film} -r {FPS} retimed.mp4"
         )
         raise MediaError(msg)
-    near = [min(max(round(side / 32) * 32, 64), 4096) for side in (looks.width, looks.height)]
+    near = [nearest_side(side) for side in (looks.width, looks.height)]
     if near != [looks.width, looks.height]:
         msg = (
-            f"{film} is {looks.width}x{looks.height} and sides must be multiples of 32 from 64 to "
-            f"4096; scale it first, e.g. to {near[0]}x{near[1]}"
+            f"{film} is {looks.width}x{looks.height} and sides must be multiples of {SIDE_STEP} "
+            f"from 64 to 4096; scale it first, e.g. to {near[0]}x{near[1]}"
         )
         raise MediaError(msg)

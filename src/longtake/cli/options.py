@@ -10,19 +10,22 @@ from cyclopts import Parameter, Token
 
 from longtake.cli.prompt import read_prompt
 from longtake.config import (
+    CELL,
     FPS,
     MAX_SECONDS,
+    SIDE_STEP,
     Cue,
     LoraUse,
     SampleConfig,
     SamplerName,
     frames_for,
     lora_use,
+    nearest_side,
 )
 from longtake.errors import SettingError
 
-NAMED_SIZES = {"480p": (832, 480), "720p": (1280, 704)}
-"""Sizes by name; 704 because 720 is no multiple of 32."""
+NAMED_SIZES = {"480p": (832, 480), "720p": (1280, 720)}
+"""Sizes by name; where nothing is cut from films, 704 rows stand for 720."""
 LONG_S = 20.0
 """Films longer than this keep their newest state without being asked."""
 _DEFAULTS = SampleConfig()
@@ -49,8 +52,8 @@ class FilmOptions:
     frames: WholeNumber | None = None
     """Length in frames, instead of --seconds; 16 x seconds + 1."""
     size: str | None = None
-    """WIDTHxHEIGHT in pixels, multiples of 32; also 480p, 720p. Default: 448x256, or what a public
-    model was published for."""
+    """WIDTHxHEIGHT in pixels, multiples of 8, of 32 with a public model; also 480p, 720p. Default:
+    448x256, or what a public model was published for."""
     seed: WholeNumber = _DEFAULTS.seed
     """Which film of the many that fit the prompt; the same seed gives the same film."""
     steps: WholeNumber | None = None
@@ -267,21 +270,23 @@ def frames_of(film: FilmOptions) -> tuple[int, list[str]]:
     return frames, notes
 
 
-def parse_size(text: str, cell: int = 32) -> tuple[int, int]:
+def parse_size(text: str, cell: int = SIDE_STEP) -> tuple[int, int]:
     """Width and height from WIDTHxHEIGHT or a name; multiples of a cell.
 
     Raises:
         SettingError: anything else.
     """
     if text in NAMED_SIZES:
-        return NAMED_SIZES[text]
+        width, height = NAMED_SIZES[text]
+        # Of what is cut into cells nothing is cut off.
+        return width, height if cell == SIDE_STEP else height // CELL * CELL
     found = _SIZE.fullmatch(text)
     if found is None:
         names = ", ".join(NAMED_SIZES)
         msg = f"size must be WIDTHxHEIGHT as 448x256, or {names}, got {text!r}"
         raise SettingError(msg)
     width, height = int(found[1]), int(found[2])
-    near = [min(max(round(side / cell) * cell, 64), 4096) for side in (width, height)]
+    near = [nearest_side(side, cell) for side in (width, height)]
     if near != [width, height]:
         msg = (
             f"size must be two multiples of {cell} from 64 to 4096, got {text}; "

@@ -29,7 +29,7 @@ class ListOptions:
     cast: Annotated[tuple[tuple[str, str], ...], Parameter(negative="", show_default=False)] = ()
     """A name and what it stands for in every prompt, as HERO "a small red ball"; once or more."""
     size: str = f"{_DEFAULTS.width}x{_DEFAULTS.height}"
-    """WIDTHxHEIGHT in pixels, multiples of 32; also 480p, 720p."""
+    """WIDTHxHEIGHT in pixels, multiples of 8; also 480p, 720p."""
 
 
 @Parameter(name="*")

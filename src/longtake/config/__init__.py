@@ -8,8 +8,19 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from longtake.config.grain import MOST_GRAIN, Grain
-from longtake.config.limits import FPS, MAX_SECONDS, MAX_SEED, TEMPORAL_STRIDE, check_sides
+from longtake.config.limits import (
+    CELL,
+    FPS,
+    MAX_SECONDS,
+    MAX_SEED,
+    SIDE_STEP,
+    TEMPORAL_STRIDE,
+    check_sides,
+    made_side,
+    nearest_side,
+)
 from longtake.config.lora import MOST_LORAS, LoraUse, lora_use
+from longtake.config.refine import Refine
 from longtake.config.training import (
     Bucket,
     CausalConfig,
@@ -21,12 +32,14 @@ from longtake.config.training import (
 from longtake.errors import SettingError
 
 __all__ = [
+    "CELL",
     "FPS",
     "MAX_PROMPT",
     "MAX_SECONDS",
     "MAX_SEED",
     "MOST_GRAIN",
     "MOST_LORAS",
+    "SIDE_STEP",
     "TAKE_SUFFIX",
     "TEMPORAL_STRIDE",
     "AttentionMode",
@@ -39,6 +52,7 @@ __all__ = [
     "LoraUse",
     "MatchConfig",
     "ModelConfig",
+    "Refine",
     "SampleConfig",
     "SamplerName",
     "Sampling",
@@ -51,7 +65,9 @@ __all__ = [
     "from_dict",
     "latent_frames_for",
     "lora_use",
+    "made_side",
     "merge",
+    "nearest_side",
     "to_dict",
 ]
 
@@ -187,9 +203,9 @@ class SampleConfig:
     """How one film is made from a prompt."""
 
     width: int = 448
-    """Frame width in pixels; a multiple of 32."""
+    """Frame width in pixels; a multiple of 8."""
     height: int = 256
-    """Frame height in pixels; a multiple of 32."""
+    """Frame height in pixels; a multiple of 8."""
     frames: int = 81
     """Output frames; 16 x seconds + 1. Made as 4n + 1 (frame 0 stands alone), then trimmed."""
     seed: int = 0
@@ -207,7 +223,7 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         """Check every range, naming the nearest value that works."""
-        check_sides(self.width, self.height)
+        check_sides(self.width, self.height, SIDE_STEP)
         limit = int(MAX_SECONDS * FPS) + 1
         if not 1 <= self.frames <= limit:
             msg = f"frames must be 1 to {limit}, got {self.frames}; try 81 (5 seconds)"
@@ -230,6 +246,11 @@ class SampleConfig:
         if len(self.negative) > MAX_PROMPT:
             msg = f"negative has {len(self.negative):,} characters; the most is {MAX_PROMPT:,}"
             raise SettingError(msg)
+
+    @property
+    def made(self) -> tuple[int, int]:
+        """Width and height that the model makes; the film is cut from their middle."""
+        return made_side(self.width), made_side(self.height)
 
 
 _PLAIN = SampleConfig()
@@ -311,6 +332,8 @@ class ModelConfig:
     """How it is sampled if nobody asks for something else."""
     grain: Grain = field(default_factory=Grain)
     """What lies over its films."""
+    refine: Refine | None = None
+    """How films larger than it was trained on are made; None: directly."""
 
     def __post_init__(self) -> None:
         """Check that the networks fit each other, and that a take can be gone on with."""

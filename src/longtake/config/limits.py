@@ -15,16 +15,36 @@ MAX_SEED = 2**64 - 1
 """Seeds are unsigned 64-bit numbers."""
 
 
-def check_sides(width: int, height: int) -> None:
-    """Check a frame's size, naming the nearest value that works."""
+CELL = 32
+"""Pixels of a side that one latent stands for; what a network sees is a multiple of it."""
+SIDE_STEP = 8
+"""Sides of films are multiples of it; between multiples of `CELL` the rest is cut off."""
+
+
+def check_sides(width: int, height: int, step: int = CELL) -> None:
+    """Check a frame's size, naming the nearest value that works.
+
+    Raises:
+        SettingError: a side that is no multiple of the step, too small or too large.
+    """
     for name, value in (("width", width), ("height", height)):
-        if value % 32 or not 64 <= value <= 4096:
-            near = min(max(round(value / 32) * 32, 64), 4096)
+        if value % step or not 64 <= value <= 4096:
+            near = nearest_side(value, step)
             msg = (
-                f"{name} must be a multiple of 32 from 64 to 4096, got {value}; "
+                f"{name} must be a multiple of {step} from 64 to 4096, got {value}; "
                 f"the nearest is {near}"
             )
             raise SettingError(msg)
+
+
+def nearest_side(value: int, step: int = SIDE_STEP) -> int:
+    """The side that a film can have nearest to a value."""
+    return min(max(round(value / step) * step, 64), 4096)
+
+
+def made_side(side: int) -> int:
+    """What a model makes for a film's side: the next multiple of `CELL`."""
+    return -(-side // CELL) * CELL
 
 
 def check_ranges(*ranges: Range) -> None:

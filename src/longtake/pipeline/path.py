@@ -27,11 +27,12 @@ from longtake.parallel import ALL, Team
 from longtake.pipeline.events import Border, Event, Film, Frames, Notice, Progress
 from longtake.pipeline.precision import low_format, name_of
 from longtake.rollout.asked import check_chunks, check_film
+from longtake.rollout.cascade import Cascade, resized
 from longtake.rollout.cues import faded, later_seeds, texts, told_before
 from longtake.rollout.film import Decoded, film, replay
 from longtake.rollout.grid import Grid
 from longtake.rollout.numerics import numerics_hash, processor_of
-from longtake.rollout.pixels import checksum, from_bytes, to_bytes
+from longtake.rollout.pixels import checksum, cut, from_bytes, padded, to_bytes
 from longtake.rollout.sharing import share_of
 from longtake.rollout.snapshot import Identity, Snapshot
 from longtake.rollout.take import Condition, Step, Take
@@ -44,6 +45,8 @@ from longtake.vae.grain import lay_grain
 Picture = UInt8[Tensor, "height width 3"]
 DECODE_CHUNK = 5
 """Latent frames decoded at once; memory grows with it, speed hardly."""
+_REFINING = 4
+"""A large film is refined in one sampler step for so many of the small film's."""
 Parts = tuple[TextEncoder, Transformer, Autoencoder]
 """The networks in the order of the path."""
 
@@ -165,8 +168,9 @@ class Pipeline:
         if self.config.chunk:
             made = partial(told_before, prompt=prompt, cues=cues, settings=settings)
             conditions = faded(conditions, cues, Grid(self.config.chunk))
-            take = self._take(settings, cues, picture)
-            yield from self._roll(made, take, conditions, settings, picture, start)
+            begun = None if start is None else start.to(self.device)
+            take = self._take(settings, cues, picture, begun)
+            yield from self._roll(made, take, conditions, settings, picture, begun)
             return
         condition = conditions[0][1]
         count = latent_frames_for(settings.frames)
@@ -243,7 +247,7 @@ class Pipeline:
         with torch.no_grad():
             (_, text), *_ = self._spoken(prompt, ())
             condition = self._encode(self.tokenizer.read(text), settings.negative)
-            frames = from_bytes(pixels.to(self.decode_device))
+            frames = padded(from_bytes(pixels.to(self.decode_device)), *settings.made)
             take = self._take(settings, ())
             chunk, given = take.grid.chunks(len(pixels)), checksum(pixels)
             notes = told_before(chunk, prompt, (), settings, take.grid, given)
@@ -297,43 +301,63 @@ class Pipeline:
         rows = [tokens + (PAD,) * (length - len(tokens)) for tokens in (reading.tokens, avoided)]
         return self.text(torch.tensor(rows, device=self.device))
 
-    def _start(self, settings: SampleConfig) -> Float[Tensor, "1 c t h w"]:
+    def _cells(self, sides: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of a latent frame, for width and height of frames."""
         stride = self.config.autoencoder.spatial_stride
-        shape = (
-            self.config.transformer.latent_channels,
-            settings.height // stride,
-            settings.width // stride,
-        )
+        return sides[1] // stride, sides[0] // stride
+
+    def _start(self, settings: SampleConfig) -> Float[Tensor, "1 c t h w"]:
+        shape = (self.config.transformer.latent_channels, *self._cells(settings.made))
         latent_frames = self.team.frames(latent_frames_for(settings.frames))
         return flow.frame_noise(settings.seed, latent_frames, shape)[None].to(self.device)
 
     def _take(
-        self, settings: SampleConfig, cues: Sequence[Cue], picture: Picture | None = None
-    ) -> Take:
-        stride = self.config.autoencoder.spatial_stride
-        first = None
+        self,
+        settings: SampleConfig,
+        cues: Sequence[Cue],
+        picture: Picture | None = None,
+        begun: Snapshot | None = None,
+    ) -> Take | Cascade:
+        grid, sides, pixels = Grid(self.config.chunk), settings.made, None
         if picture is not None:
-            pixels = from_bytes(picture.to(self.decode_device)).expand(
-                1, 1 + TEMPORAL_STRIDE, -1, -1, -1
-            )
-            # Of one frame a small picture would have few rows; see FEW_ROWS.
-            first = self.autoencoder.encode(pixels)[:, :, :1].to(self.device)
-        return Take(
+            pixels = padded(from_bytes(picture.to(self.decode_device))[None], *sides)
+        take = Take(
             transformer=self.transformer,
-            grid=Grid(self.config.chunk),
+            grid=grid,
             sampler=sampler_of(settings.sampler),
             sigmas=flow.schedule(settings.steps, settings.shift),
             guidance=settings.guidance,
-            size=(settings.height // stride, settings.width // stride),
+            size=self._cells(sides),
             seed=settings.seed,
-            later_seeds=later_seeds(cues, Grid(self.config.chunk)),
-            picture=first,
+            later_seeds=later_seeds(cues, grid),
+            picture=self._first_latent(pixels),
         )
+        refine = self.config.refine
+        below = None if refine is None else refine.small(*sides)
+        if refine is None or below is None:
+            return take
+        small = None if pixels is None else resized(pixels[None], below[1], below[0])[0]
+        steps = max(settings.steps // _REFINING, 1)
+        return Cascade(
+            small=replace(take, size=self._cells(below), picture=self._first_latent(small)),
+            large=replace(take, sigmas=refine.level * flow.schedule(steps, 1.0)),
+            autoencoder=self.autoencoder,
+            begun=None if begun is None else begun.sketch,
+        )
+
+    def _first_latent(
+        self, picture: Float[Tensor, "1 height width 3"] | None
+    ) -> Float[Tensor, "1 c 1 h w"] | None:
+        if picture is None:
+            return None
+        # Of one frame a small picture would have few rows; see FEW_ROWS.
+        frames = picture.expand(1, 1 + TEMPORAL_STRIDE, -1, -1, -1)
+        return self.autoencoder.encode(frames)[:, :, :1].to(self.device)
 
     def _roll(
         self,
         told: Callable[..., Mapping[str, str]],
-        take: Take,
+        take: Take | Cascade,
         conditions: Sequence[tuple[int, Condition]],
         settings: SampleConfig,
         picture: Picture | None,
@@ -342,20 +366,20 @@ class Pipeline:
         given = "" if picture is None else checksum(picture)
         if start is not None:
             given = start.notes.get("given", "")
-        total = take.grid.chunks(settings.frames) * settings.steps
+        total = take.grid.chunks(settings.frames) * take.steps
         made = film(
             take,
             lambda chunk: [condition for first, condition in conditions if first <= chunk][-1],
             self.autoencoder,
             settings.frames,
             notes=partial(told, grid=take.grid, given=given),
-            start=None if start is None else start.to(self.device),
+            start=start,
             meanwhile=self.team.roles.decodes,
         )
         for event in made:
             match event:
                 case Step():
-                    yield Progress("denoise", event.chunk * settings.steps + event.step, total)
+                    yield Progress("denoise", event.chunk * take.steps + event.step, total)
                 case Decoded():
                     first = take.grid.frames(event.snapshot.chunk - 1).start
                     pixels = self._bytes(event.pixels, settings, first)
@@ -374,10 +398,11 @@ class Pipeline:
             yield Progress("decode", frames - left, frames)
 
     def _bytes(
-        self, pixels: Float[Tensor, "frames height width 3"], settings: SampleConfig, first: int
+        self, pixels: Float[Tensor, "frames high wide 3"], settings: SampleConfig, first: int
     ) -> UInt8[Tensor, "frames height width 3"]:
-        """Frames as they leave, from that number on."""
-        return to_bytes(lay_grain(pixels, self.config.grain, settings.seed, first)).cpu()
+        """Frames as they leave, cut from what was made, from that number on."""
+        wanted = cut(pixels, settings.width, settings.height)
+        return to_bytes(lay_grain(wanted, self.config.grain, settings.seed, first)).cpu()
 
 
 @dataclass(frozen=True, slots=True)

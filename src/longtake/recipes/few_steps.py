@@ -119,8 +119,7 @@ def _at_size(
     config, chunks = filming.config, filming.chunks if shapes.chunk else ()
     if config.highest < 1.0:
         jumps = replace(jumps, own=0.0)
-    count = len(jump_levels(config.highest, jumps))
-    prepare = _jump_inputs(filming, count, chunks)
+    prepare = _jump_inputs(filming, jumps, chunks)
     loss = _jump_loss((text, transformer), teacher, config, jumps, chunks)
     other = replace(filming, config=replace(config, seed=HELD_OUT_SEED))
     unseen = partial(_ring(other, shapes, autoencoder, ALONE).make, 0)
@@ -184,9 +183,10 @@ def jump_levels(highest: float, jumps: JumpConfig) -> Float[Tensor, "jumps level
     return begins[:, None] * torch.linspace(1.0, 0.0, jumps.parts + 1)
 
 
-def _jump_inputs(filming: Filming, count: int, chunks: tuple[int, ...]) -> Prepare:
+def _jump_inputs(filming: Filming, jumps: JumpConfig, chunks: tuple[int, ...]) -> Prepare:
     """Latents, which jump each chunk makes, captions, and the past if there is one."""
     takes, dropout = filming.takes, filming.config.caption_dropout
+    count = len(jump_levels(filming.config.highest, jumps))
 
     def prepare(batch: Batch, generator: torch.Generator) -> Batch:
         clean, wordings = batch[0].float(), batch[1].long()

@@ -1,6 +1,8 @@
 """The disk a take needs, told before it is begun."""
 
+import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,21 +54,39 @@ def disk_of(
 
 
 def state_bytes(model: ModelConfig, settings: SampleConfig, bytes_per_value: int) -> int:
-    """Size of a state, which no length changes."""
+    """Size of a state, which no length changes; with that of the small film below, if any."""
+    whole = _state_bytes(model, settings, settings.made, bytes_per_value)
+    below = None if model.refine is None else model.refine.small(*settings.made)
+    if below is None:
+        return whole
+    # The encoder remembers the enlarged frames as the decoder does the large ones.
+    encoder = _cache_bytes(model, model.autoencoder.encoder_blocks, settings.made, bytes_per_value)
+    return whole + encoder + _state_bytes(model, settings, below, bytes_per_value)
+
+
+def _state_bytes(
+    model: ModelConfig, settings: SampleConfig, sides: tuple[int, int], bytes_per_value: int
+) -> int:
     stride = model.autoencoder.spatial_stride
-    height, width = settings.height // stride, settings.width // stride
+    width, height = (side // stride for side in sides)
     denoiser, rows = model.transformer, 1 if settings.guidance == 1.0 else 2
     size = denoiser.width // denoiser.heads
     sums = denoiser.heads * size * (size + 1) * 4
     frame = height * width * denoiser.width * bytes_per_value
-    coarse_first = zip(
-        reversed(model.autoencoder.widths), reversed(model.autoencoder.decoder_blocks), strict=True
-    )
-    caches = sum(
-        blocks * 2 * channels * (height * width * 4**stage) * bytes_per_value
-        for stage, (channels, blocks) in enumerate(coarse_first)
-    )
+    caches = _cache_bytes(model, model.autoencoder.decoder_blocks, sides, bytes_per_value)
     return rows * denoiser.depth * (sums + frame) + caches + HEADER_BYTES
+
+
+def _cache_bytes(
+    model: ModelConfig, blocks: Sequence[int], sides: tuple[int, int], bytes_per_value: int
+) -> int:
+    """What a coder remembers: two frames a residual block; blocks are counted finest first."""
+    cells = math.prod(side // model.autoencoder.spatial_stride for side in sides)
+    stages = zip(model.autoencoder.widths, blocks, strict=True)
+    return sum(
+        count * 2 * channels * cells * 4 ** (len(blocks) - 1 - stage) * bytes_per_value
+        for stage, (channels, count) in enumerate(stages)
+    )
 
 
 def check_disk(disk: Disk, folder: Path) -> None:

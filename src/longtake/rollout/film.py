@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtake.rollout.ahead import ahead
+from longtake.rollout.cascade import Cascade, resized
 from longtake.rollout.snapshot import Snapshot
-from longtake.rollout.take import Committed, Condition, Step, Take
+from longtake.rollout.take import Committed, Condition, Sketch, Step, Take
 from longtake.vae import Autoencoder
 from longtake.vae.autoencoder import StreamCache
 
@@ -26,7 +27,7 @@ class Decoded:
 
 
 def film(
-    take: Take,
+    take: Take | Cascade,
     condition: Callable[[int], Condition],
     autoencoder: Autoencoder,
     frames: int,
@@ -60,7 +61,7 @@ def film(
     several = grid.chunks(frames) > first + 1
     threads = half_of(all_threads) if several and home.type == device.type == "cpu" else 0
     if meanwhile or threads:
-        events = ahead(_halved(events, threads), home, len(take.sigmas))
+        events = ahead(_halved(events, threads), home, take.steps + 1)
     try:
         for event in events:
             match event:
@@ -74,6 +75,7 @@ def film(
                         chunk=event.chunk + 1,
                         state=event.state,
                         decoder=StreamCache(list(cache.blocks)),
+                        sketch=event.sketch,
                         notes=notes(event.chunk + 1),
                     )
                     yield Decoded(pixels, wanted, snapshot)
@@ -105,7 +107,7 @@ def _use(threads: int) -> None:
 
 
 def replay(
-    take: Take,
+    take: Take | Cascade,
     condition: Condition,
     autoencoder: Autoencoder,
     pixels: Float[Tensor, "frames height width 3"],
@@ -115,7 +117,7 @@ def replay(
     """What a take remembers that began with these frames, as if it had made them itself.
 
     The frames are encoded and committed chunk by chunk as clean history, and decoded once so that
-    the decoder goes on from them too.
+    the decoder goes on from them too; made smaller, they are the small film of a cascade as well.
 
     Args:
         take: What stays the same.
@@ -124,7 +126,13 @@ def replay(
         pixels: Frames in [-1, 1] that fill whole chunks of the grid.
         notes: Texts that the snapshot keeps.
     """
-    encoder, decoder, state = StreamCache(), StreamCache(), None
+    encoder, decoder, state, sketch = StreamCache(), StreamCache(), None, None
+    if isinstance(take, Cascade):
+        stride = autoencoder.config.spatial_stride
+        small = resized(pixels[None], *(stride * side for side in take.small.size))[0]
+        below = replay(take.small, condition, autoencoder, small, notes=notes)
+        sketch = Sketch(state=below.state, decoder=below.decoder, encoder=encoder)
+        take = take.large
     chunks = take.grid.chunks(len(pixels))
     for chunk in range(chunks):
         here = take.grid.frames(chunk)
@@ -134,4 +142,4 @@ def replay(
         state = take.commit(latents.to(home), condition, state)
         autoencoder.decode(latents, decoder)
     assert state is not None, "no chunks"
-    return Snapshot(chunk=chunks, state=state, decoder=decoder, notes=notes)
+    return Snapshot(chunk=chunks, state=state, decoder=decoder, sketch=sketch, notes=notes)

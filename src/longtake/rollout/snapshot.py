@@ -11,10 +11,16 @@ from longtake.checkpoints import load_state, save_state
 from longtake.errors import StateError
 from longtake.kernels.ops import Memory
 from longtake.model import LayerState, State
+from longtake.rollout.take import Sketch
 from longtake.vae.autoencoder import StreamCache
 
-FORMAT = 1
+FORMAT = 2
 """Layout of the file; newer releases read older ones."""
+PLAIN = 1
+"""Layout of a state without a small film, which older releases read too."""
+
+
+_SKETCH = "sketch."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +77,26 @@ class Snapshot:
     """What the denoiser remembers."""
     decoder: StreamCache
     """What the decoder remembers."""
+    sketch: Sketch | None = None
+    """What is remembered of the small film below, if there is one."""
     notes: Mapping[str, str]
     """Texts of the caller's: prompts and settings."""
 
     def to(self, device: torch.device) -> "Snapshot":
         """The same on another device."""
-        layers = tuple(
-            LayerState(Memory(*(x.to(device) for x in layer.memory)), layer.frame.to(device))
-            for layer in self.state.layers
+        sketch = self.sketch
+        if sketch is not None:
+            sketch = Sketch(
+                state=_state_on(sketch.state, device),
+                decoder=_cache_on(sketch.decoder, device),
+                encoder=_cache_on(sketch.encoder, device),
+            )
+        return replace(
+            self,
+            state=_state_on(self.state, device),
+            decoder=_cache_on(self.decoder, device),
+            sketch=sketch,
         )
-        blocks = [None if block is None else block.to(device) for block in self.decoder.blocks]
-        state = State(layers, self.state.latent_frames)
-        return replace(self, state=state, decoder=StreamCache(blocks))
 
 
 def save_snapshot(path: Path, snapshot: Snapshot, identity: Identity) -> None:
@@ -91,21 +105,22 @@ def save_snapshot(path: Path, snapshot: Snapshot, identity: Identity) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    tensors: dict[str, Tensor] = {}
-    for number, layer in enumerate(snapshot.state.layers):
-        tensors[f"layers.{number}.sums"] = layer.memory.sums
-        tensors[f"layers.{number}.total"] = layer.memory.total
-        tensors[f"layers.{number}.frame"] = layer.frame
-    for number, cache in enumerate(snapshot.decoder.blocks):
-        if cache is not None:
-            tensors[f"decoder.{number}"] = cache
+    sketch = snapshot.sketch
+    tensors = _of_state("", snapshot.state) | _of_cache("decoder", snapshot.decoder)
     settings = {
-        "format": str(FORMAT),
+        "format": str(PLAIN if sketch is None else FORMAT),
         "chunk": str(snapshot.chunk),
-        "latent_frames": str(snapshot.state.latent_frames),
-        "layers": str(len(snapshot.state.layers)),
+        **_told("", snapshot.state),
         "decoder": str(len(snapshot.decoder.blocks)),
     }
+    if sketch is not None:
+        tensors |= _of_state(_SKETCH, sketch.state)
+        tensors |= _of_cache(f"{_SKETCH}decoder", sketch.decoder)
+        tensors |= _of_cache(f"{_SKETCH}encoder", sketch.encoder)
+        settings |= _told(_SKETCH, sketch.state) | {
+            f"{_SKETCH}decoder": str(len(sketch.decoder.blocks)),
+            f"{_SKETCH}encoder": str(len(sketch.encoder.blocks)),
+        }
     settings |= {f"identity.{key}": str(value) for key, value in asdict(identity).items()}
     settings |= {f"notes.{key}": value for key, value in snapshot.notes.items()}
     save_state(path, tensors, settings)
@@ -133,18 +148,18 @@ def load_snapshot(path: Path, identity: Identity, *, allow_different: bool = Fal
     }
     identity.check(then, str(path), allow_different=allow_different)
     try:
-        layers = tuple(
-            LayerState(
-                Memory(tensors[f"layers.{n}.sums"], tensors[f"layers.{n}.total"]),
-                tensors[f"layers.{n}.frame"],
+        sketch = None
+        if f"{_SKETCH}layers" in settings:
+            sketch = Sketch(
+                state=_state_from(_SKETCH, tensors, settings),
+                decoder=_cache_from(f"{_SKETCH}decoder", tensors, settings),
+                encoder=_cache_from(f"{_SKETCH}encoder", tensors, settings),
             )
-            for n in range(int(settings["layers"]))
-        )
-        blocks = [tensors.get(f"decoder.{n}") for n in range(int(settings["decoder"]))]
         return Snapshot(
             chunk=int(settings["chunk"]),
-            state=State(layers, int(settings["latent_frames"])),
-            decoder=StreamCache(blocks),
+            state=_state_from("", tensors, settings),
+            decoder=_cache_from("decoder", tensors, settings),
+            sketch=sketch,
             notes={
                 key.removeprefix("notes."): value
                 for key, value in settings.items()
@@ -154,6 +169,55 @@ def load_snapshot(path: Path, identity: Identity, *, allow_different: bool = Fal
     except (KeyError, ValueError) as error:
         msg = f"{path} is no state of a take: {error} is missing; start the take again"
         raise StateError(msg) from error
+
+
+def _state_on(state: State, device: torch.device) -> State:
+    layers = tuple(
+        LayerState(Memory(*(x.to(device) for x in layer.memory)), layer.frame.to(device))
+        for layer in state.layers
+    )
+    return State(layers, state.latent_frames)
+
+
+def _cache_on(cache: StreamCache, device: torch.device) -> StreamCache:
+    return StreamCache([None if block is None else block.to(device) for block in cache.blocks])
+
+
+def _of_state(name: str, state: State) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for number, layer in enumerate(state.layers):
+        tensors[f"{name}layers.{number}.sums"] = layer.memory.sums
+        tensors[f"{name}layers.{number}.total"] = layer.memory.total
+        tensors[f"{name}layers.{number}.frame"] = layer.frame
+    return tensors
+
+
+def _of_cache(name: str, cache: StreamCache) -> dict[str, Tensor]:
+    return {f"{name}.{n}": block for n, block in enumerate(cache.blocks) if block is not None}
+
+
+def _told(name: str, state: State) -> dict[str, str]:
+    return {
+        f"{name}latent_frames": str(state.latent_frames),
+        f"{name}layers": str(len(state.layers)),
+    }
+
+
+def _state_from(name: str, tensors: Mapping[str, Tensor], settings: Mapping[str, str]) -> State:
+    layers = tuple(
+        LayerState(
+            Memory(tensors[f"{name}layers.{n}.sums"], tensors[f"{name}layers.{n}.total"]),
+            tensors[f"{name}layers.{n}.frame"],
+        )
+        for n in range(int(settings[f"{name}layers"]))
+    )
+    return State(layers, int(settings[f"{name}latent_frames"]))
+
+
+def _cache_from(
+    name: str, tensors: Mapping[str, Tensor], settings: Mapping[str, str]
+) -> StreamCache:
+    return StreamCache([tensors.get(f"{name}.{n}") for n in range(int(settings[name]))])
 
 
 def _check_format(path: Path, settings: Mapping[str, str]) -> None:

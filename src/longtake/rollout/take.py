@@ -12,6 +12,7 @@ from longtake.guidance import classifier_free
 from longtake.model import Reading, Recorded, State, Transformer
 from longtake.rollout.grid import Grid
 from longtake.samplers import Sampler
+from longtake.vae.autoencoder import StreamCache
 
 Latents = Float[Tensor, "1 c t h w"]
 Condition = tuple[Float[Tensor, "2 m e"], Bool[Tensor, "2 m"]]
@@ -26,6 +27,17 @@ class Step:
     step: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketch:
+    """What is remembered of the small film that a large one is made over."""
+
+    state: State
+    decoder: StreamCache
+    """Of its frames."""
+    encoder: StreamCache
+    """Of those frames enlarged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Committed:
     """A chunk is finished, and the state has seen it."""
@@ -33,6 +45,8 @@ class Committed:
     chunk: int
     latents: Latents
     state: State
+    sketch: Sketch | None = None
+    """Of the small film below it, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +93,30 @@ class Take:
             chunks: Numbers of the chunks to make.
             state: What the chunks before left; None at the start of a take.
         """
-        shape = (self.transformer.config.latent_channels, *self.size)
-        device = self.transformer.head_table.device
         for chunk in chunks:
-            frames = self.grid.latent_frames(chunk)
-            seed = [self.seed, *(seed for first, seed in self.later_seeds if first <= chunk)][-1]
-            latents = flow.frame_noise(seed, frames, shape, shot=self.shot)[None].to(device)
-            here = condition(chunk)
-            kept = self.picture if chunk == 0 else None
-            for step, x in enumerate(self.denoise(latents, here, state, kept), start=1):
+            latents, here = self.noise(chunk), condition(chunk)
+            for step, x in enumerate(self.denoise(latents, here, state, self.kept(chunk)), start=1):
                 latents = x
                 yield Step(chunk, step)
             state = self.commit(latents, here, state)
             yield Committed(chunk, latents, state)
+
+    def noise(self, chunk: int, step: int = 0) -> Latents:
+        """Standard normal noise of a chunk, by its own counters."""
+        shape = (self.transformer.config.latent_channels, *self.size)
+        seed = [self.seed, *(seed for first, seed in self.later_seeds if first <= chunk)][-1]
+        frames = self.grid.latent_frames(chunk)
+        draws = flow.frame_noise(seed, frames, shape, shot=self.shot, step=step)
+        return draws[None].to(self.transformer.head_table.device)
+
+    def kept(self, chunk: int) -> Latents | None:
+        """What a chunk begins with, if it is given."""
+        return self.picture if chunk == 0 else None
+
+    @property
+    def steps(self) -> int:
+        """Sampler steps of a chunk."""
+        return len(self.sigmas) - 1
 
     def denoise(
         self,

@@ -38,7 +38,7 @@ class Limits:
     """How many of them may come at once."""
     frames: int = 9601
     """Longest film; ten minutes."""
-    pixels: int = 1280 * 704
+    pixels: int = 1280 * 720
     """Largest frame."""
 
 

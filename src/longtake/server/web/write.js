@@ -11,7 +11,7 @@ const MOST_SHOTS = 100;
 const MOST_SHOWN = 12;
 const MOST_PROMPT = 10_000;
 const MOST_PICTURE = 25 * 2 ** 20;
-const SIZES = ["448x256", "256x448", "320x192", "640x352", "832x480", "1280x704"];
+const SIZES = ["448x256", "256x448", "320x192", "640x352", "832x480", "1280x720"];
 const PLAN_AFTER_MS = 350;
 /** Key of what was sent and not answered: sent again, it makes nothing twice. */
 let key = null;
