@@ -5,7 +5,7 @@ PROMPT ?= a red ball bounces on a grass field during the day
 FILM ?= film.mp4
 BIN := $(VENV)/bin
 AXE := 4.14.1
-.PHONY: film setup test test-slow test-studio coverage check figures studio-figures docs hardware bench soak
+.PHONY: film setup test test-slow test-gpu test-studio coverage check figures studio-figures docs hardware bench soak
 
 # uv reads no pip setting, so a folder of local wheels is handed on: both then take the same torch.
 ifndef UV_FIND_LINKS
@@ -29,6 +29,9 @@ coverage: setup  # every line and branch of the small maths
 test-slow: setup  # the tests over ten seconds: a clean install, long films
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not gpu and not compile and not soak"
 	JAXTYPING_DISABLE=1 $(BIN)/pytest -m compile
+
+test-gpu: setup  # on a CUDA card; kernels are compiled as they stand, so without the checker of shapes
+	$(BIN)/pytest -o addopts="-ra --strict-markers --import-mode=importlib" -m gpu tests
 
 test-studio: setup  # the Studio in Chromium; what cannot be had here is said, and its tests skip
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null || echo "no Chromium can be had here"

@@ -137,16 +137,25 @@ def main() -> None:
         },
     })  # fmt: skip
     made = finetune(recipe, asked.out / "lora", latents, pipe)
-    report = measure(asked, latents, shown, made.file)
-    report |= prompt_scores(asked, made.file) if asked.asked else {}
-    report |= {
+    report = {
         "steps": made.steps, "clips": made.clips, "held_out": made.held_out, "rank": asked.rank,
         "held_out_loss_before": made.loss_before, "held_out_loss_after": made.loss_after,
         "grain": asdict(made.grain),
         "device": str(device),
     }  # fmt: skip
-    print(json.dumps(report))
-    (asked.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    _write(asked.out, report)
+    report |= measure(asked, latents, shown, made.file)
+    # Filming takes minutes: what is known is told before.
+    _write(asked.out, report)
+    if asked.asked:
+        report |= prompt_scores(asked, made.file)
+        _write(asked.out, report)
+
+
+def _write(out: Path, report: dict[str, Any]) -> None:
+    """Tell what was found so far, and keep it."""
+    print(json.dumps(report), flush=True)
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 def measure(
