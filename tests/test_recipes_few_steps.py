@@ -12,7 +12,7 @@ from training_help import TINY_MODEL
 
 from longtake import flow, pipeline
 from longtake.checkpoints import content_hash
-from longtake.config import JumpConfig, Sampling, merge
+from longtake.config import Bucket, JumpConfig, Refine, Sampling, merge
 from longtake.errors import SettingError
 from longtake.pipeline import Border, Progress, build
 from longtake.presets import MODEL_FILE
@@ -376,3 +376,16 @@ def test_noise_levels_stay_below_the_highest():
         ]
         assert levels[1].max() < 0.8
         assert torch.equal(levels[1], 0.8 * levels[0])
+
+
+def test_a_model_that_learned_to_refine_makes_larger_films_so(tmp_path):
+    shapes = causal_shapes(RECIPE)
+    weights.export_model(tmp_path, build(shapes), shapes)
+    left = few_steps.few_steps_shapes(tmp_path, RECIPE.few_steps, RECIPE.jumps)
+    assert left.refine is None
+    large = Bucket(width=192, height=128, share=0.2, batch=1, highest=0.8)
+    config = replace(RECIPE.few_steps, sizes=(large,))
+    left = few_steps.few_steps_shapes(tmp_path, config, RECIPE.jumps)
+    assert left.refine == Refine(width=64, height=64, level=0.6)
+    direct = replace(config, sizes=(replace(large, highest=1.0),))
+    assert few_steps.few_steps_shapes(tmp_path, direct, RECIPE.jumps).refine is None

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from longtake import flow
 from longtake.checkpoints import read_json
-from longtake.config import JumpConfig, ModelConfig, Sampling, TrainConfig, from_dict, to_dict
+from longtake.config import (
+    JumpConfig,
+    ModelConfig,
+    Refine,
+    Sampling,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
 from longtake.errors import SettingError
 from longtake.guidance import classifier_free
 from longtake.model import Transformer
@@ -45,11 +53,18 @@ _BEGINNINGS = 9
 """Levels that a film is painted over another from, while it is learned."""
 
 
-def few_steps_shapes(start: Path, jumps: JumpConfig) -> ModelConfig:
-    """What the stage leaves: the model it goes on from, sampled in jumps without guidance."""
+def few_steps_shapes(start: Path, config: TrainConfig, jumps: JumpConfig) -> ModelConfig:
+    """What the stage leaves: the model it goes on from, sampled in jumps without guidance.
+
+    Where it learned to refine larger films, they are made so, from the middle of the levels.
+    """
     shapes = from_dict(ModelConfig, read_json(start / MODEL_FILE))
     sampling = Sampling(steps=jumps.steps, guidance=1.0, shift=jumps.shift, sampler="euler")
-    return replace(shapes, sampling=sampling)
+    refine, over = shapes.refine, [size for size in config.sizes if size.highest < 1.0]
+    if over:
+        level = round(0.75 * over[0].highest, 6)
+        refine = Refine(width=config.width, height=config.height, level=level)
+    return replace(shapes, sampling=sampling, refine=refine)
 
 
 def train_few_steps(
@@ -73,7 +88,8 @@ def train_few_steps(
     Raises:
         SettingError: clips that the model was not made for.
     """
-    config, jumps, shapes = recipe.few_steps, recipe.jumps, few_steps_shapes(start, recipe.jumps)
+    config, jumps = recipe.few_steps, recipe.jumps
+    shapes = few_steps_shapes(start, config, jumps)
     filming = filming_of(recipe, config, shapes, "few_steps")
     for size in config.at_each_size[1:]:
         filming_of(recipe, size, shapes, "few_steps.sizes")

@@ -114,7 +114,7 @@ def _shapes(start: Path, teacher: Path) -> ModelConfig:
         )
         raise SettingError(msg)
     other = from_dict(ModelConfig, read_json(teacher / MODEL_FILE))
-    if replace(other, sampling=shapes.sampling) != shapes:
+    if replace(other, sampling=shapes.sampling, refine=shapes.refine) != shapes:
         msg = f"{teacher} is no teacher of {start}: its networks, words or chunks are others"
         raise SettingError(msg)
     return shapes
