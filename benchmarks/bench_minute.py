@@ -9,7 +9,7 @@ are what a film of 720 pads. Text encoder and mp4 are not counted: what is timed
 and ends with bytes on the host. Prints a JSON line for each film. Needs diffusers, whose decoders
 these are. With --offload block the layers' weights wait on the host, and all is decoded at the
 end. With --eager no pass is recorded. The native rows are the embedded model's, prompt to bytes, at
-256x448 and at 704x1280.
+256x448 and at 720x1280, which is made over a small film.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from longtake.quantize import choose_way, low_layers, quantize
 from longtake.rollout.pixels import to_bytes
 from longtake.vae.tiling import Tiling
 
-NATIVE = {"native": (448, 256), "native_720p": (1280, 704)}
+NATIVE = {"native": (448, 256), "native_720p": (1280, 720)}
 PROMPT = "a red car drives left to right across a desert at sunset, the camera pans with it"
 CHUNKS = {"480p": 10, "720p": 5}
 """Latent frames of a chunk."""

@@ -7,6 +7,7 @@ import torch
 
 from longtake.config import Refine, SampleConfig
 from longtake.errors import SettingError
+from longtake.evaluate.round_trip import round_trip
 from longtake.pipeline import Border, Frames, Pipeline, Progress, build
 from longtake.rollout.cascade import Cascade, resized
 from longtake.rollout.disk import HEADER_BYTES, state_bytes
@@ -186,6 +187,15 @@ def test_what_is_put_around_frames_is_cut_off_again(width, height):
     assert whole.shape == (2, 128, 160, 3)
     assert torch.equal(cut(whole, width, height), frames)
     assert torch.equal(whole[:, 0, 80], frames[:, 0, 80 - (160 - width) // 2])
+
+
+def test_true_films_between_two_cells_go_through_the_autoencoder_too(pipe):
+    clips = torch.randint(0, 256, (2, 9, 120, 160, 3), dtype=torch.uint8)
+    made = round_trip(pipe.autoencoder, clips)
+    assert made.shape == clips.shape
+    whole = torch.stack([padded(from_bytes(clip), 160, 128) for clip in clips])
+    back = to_bytes(pipe.autoencoder.decode(pipe.autoencoder.encode(whole)))
+    assert (back[:, :, 4:124].int() - made.int()).abs().max() <= 1
 
 
 def test_a_take_is_a_cascade_only_above_the_size_it_was_trained_on(pipe):

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from longtake.config import FPS
+from longtake.config import FPS, made_side
 from longtake.pipeline import DECODE_CHUNK
-from longtake.rollout.pixels import to_bytes
+from longtake.rollout.pixels import cut, padded, to_bytes
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, render
 
@@ -44,7 +44,10 @@ def film_scenes(
 def round_trip(
     autoencoder: Autoencoder, clips: UInt8[Tensor, "b frames height width 3"]
 ) -> UInt8[Tensor, "b frames height width 3"]:
-    """Bytes to latents and back to bytes."""
-    latents = autoencoder.encode(clips.float() / 127.5 - 1)
-    chunks = autoencoder.decode_stream(latents, DECODE_CHUNK)
-    return torch.cat([to_bytes(part) for part in chunks], dim=1)[:, : clips.shape[1]]
+    """Bytes to latents and back to bytes; between two cells as films are, the middle of more."""
+    height, width = clips.shape[2:4]
+    sides = made_side(width), made_side(height)
+    frames = torch.stack([padded(clip, *sides) for clip in clips.float() / 127.5 - 1])
+    chunks = autoencoder.decode_stream(autoencoder.encode(frames), DECODE_CHUNK)
+    films = torch.cat([to_bytes(part) for part in chunks], dim=1)[:, : clips.shape[1]]
+    return torch.stack([cut(film, width, height) for film in films])

@@ -401,8 +401,13 @@ class Pipeline:
         self, pixels: Float[Tensor, "frames high wide 3"], settings: SampleConfig, first: int
     ) -> UInt8[Tensor, "frames height width 3"]:
         """Frames as they leave, cut from what was made, from that number on."""
-        wanted = cut(pixels, settings.width, settings.height)
-        return to_bytes(lay_grain(wanted, self.config.grain, settings.seed, first)).cpu()
+        wanted, grain = cut(pixels, settings.width, settings.height), self.config.grain
+        # A few at a time, as arithmetic on all would take several times their memory.
+        parts = [
+            to_bytes(lay_grain(part, grain, settings.seed, first + number * TEMPORAL_STRIDE)).cpu()
+            for number, part in enumerate(wanted.split(TEMPORAL_STRIDE))
+        ]
+        return torch.cat(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ def film(
     """
     grid, cache, device = take.grid, StreamCache(), autoencoder.latent_mean.device
     home, all_threads = take.transformer.head_table.device, torch.get_num_threads()
+    # Of a large chunk one latent frame at a time: the decoder takes most of the memory.
+    at_once = 1 if isinstance(take, Cascade) else 0
     first, state = 0, None
     if start is not None:
         first, state = start.chunk, start.state
@@ -69,7 +71,8 @@ def film(
                     yield event
                 case Committed():
                     _use(threads)
-                    pixels = autoencoder.decode(event.latents.to(device), cache)[0]
+                    parts = event.latents.to(device).split(at_once or event.latents.shape[2], dim=2)
+                    pixels = torch.cat([autoencoder.decode(part, cache)[0] for part in parts])
                     wanted = min(frames - grid.frames(event.chunk).start, len(pixels))
                     snapshot = Snapshot(
                         chunk=event.chunk + 1,

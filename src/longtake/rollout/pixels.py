@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 
@@ -24,8 +24,8 @@ def from_bytes(frames: UInt8[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 
 
 def padded(
-    frames: Float[Tensor, "frames height width 3"], width: int, height: int
-) -> Float[Tensor, "frames high wide 3"]:
+    frames: Float[Tensor, "frames rows columns 3"], width: int, height: int
+) -> Float[Tensor, "frames {height} {width} 3"]:
     """Frames in the middle of larger ones, their edges repeated around them."""
     rows, columns = height - frames.shape[1], width - frames.shape[2]
     if not rows and not columns:
@@ -35,8 +35,8 @@ def padded(
 
 
 def cut(
-    frames: Float[Tensor, "frames high wide 3"], width: int, height: int
-) -> Float[Tensor, "frames height width 3"]:
+    frames: Shaped[Tensor, "frames high wide 3"], width: int, height: int
+) -> Shaped[Tensor, "frames {height} {width} 3"]:
     """The middle of frames; takes back what `padded` put around them."""
     top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
     return frames[:, top : top + height, left : left + width]
