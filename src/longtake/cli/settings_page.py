@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from longtake import config
-from longtake.config import grain, lora, training
+from longtake.config import grain, lora, refine, training
 from longtake.data.rules import PrepareConfig
 from longtake.official.settings import OfficialConfig
 from longtake.recipes.finetune import FinetuneRecipe
@@ -21,7 +21,7 @@ from longtake.recipes.recipe import PrevizRecipe
 CLASSES: tuple[type[Any], ...] = (
     *(
         cls
-        for module in (config, grain, lora, training)
+        for module in (config, grain, lora, refine, training)
         for cls in vars(module).values()
         if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
     ),
