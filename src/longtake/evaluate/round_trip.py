@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.config import FPS, made_side
 from longtake.pipeline import DECODE_CHUNK
-from longtake.rollout.pixels import cut, padded, to_bytes
+from longtake.rollout.pixels import cut, from_bytes, padded, to_bytes
 from longtake.vae import Autoencoder
 from longtake.world import Scenes, render
 
@@ -47,7 +47,7 @@ def round_trip(
     """Bytes to latents and back to bytes; between two cells as films are, the middle of more."""
     height, width = clips.shape[2:4]
     sides = made_side(width), made_side(height)
-    frames = torch.stack([padded(clip, *sides) for clip in clips.float() / 127.5 - 1])
+    frames = torch.stack([padded(clip, *sides) for clip in from_bytes(clips)])
     chunks = autoencoder.decode_stream(autoencoder.encode(frames), DECODE_CHUNK)
     films = torch.cat([to_bytes(part) for part in chunks], dim=1)[:, : clips.shape[1]]
     return torch.stack([cut(film, width, height) for film in films])
